@@ -57,14 +57,14 @@ func (b *Blocks[A]) Fire(s Slicer, ops *Ops[A], hash uint64, windowEnd base.Time
 		b.suffixes[len(b.suffixes)-1] = suffix[A]{}
 		b.suffixes = b.suffixes[:len(b.suffixes)-1]
 	}
-	var acc A
+	var none A
+	*out = none
 	if len(b.suffixes) > 0 {
-		ops.Merge(&acc, &b.suffixes[len(b.suffixes)-1].acc)
+		ops.Merge(out, &b.suffixes[len(b.suffixes)-1].acc)
 	}
 	if b.found {
-		ops.Merge(&acc, &b.prefix)
+		ops.Merge(out, &b.prefix)
 	}
-	*out = acc
 	return b.found || len(b.suffixes) > 0
 }
 
@@ -82,12 +82,12 @@ func (b *Blocks[A]) begin(s Slicer, ops *Ops[A], first, last base.Timestamp, pos
 		if slice == nil {
 			continue
 		}
-		next := suffix[A]{end: end}
-		ops.Merge(&next.acc, slice)
-		if n := len(b.suffixes); n > 0 {
-			ops.Merge(&next.acc, &b.suffixes[n-1].acc)
+		b.suffixes = append(b.suffixes, suffix[A]{end: end})
+		n := len(b.suffixes)
+		ops.Merge(&b.suffixes[n-1].acc, slice)
+		if n > 1 {
+			ops.Merge(&b.suffixes[n-1].acc, &b.suffixes[n-2].acc)
 		}
-		b.suffixes = append(b.suffixes, next)
 	}
 	b.entered, b.ready = boundary, true
 }

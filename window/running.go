@@ -28,18 +28,18 @@ type Lookup[A any] func(sliceEnd base.Timestamp) *A
 // replaces *out and returns false when the window holds no records.
 func Recombine[A any](s Slicer, ops *Ops[A], windowEnd base.Timestamp, slices Lookup[A], out *A) bool {
 	first, last := s.Slices(windowEnd)
-	var acc A
+	var none A
+	*out = none
 	found := false
 	for end := first; ; end = s.SliceEnd(end) {
 		if slice := slices(end); slice != nil {
-			ops.Merge(&acc, slice)
+			ops.Merge(out, slice)
 			found = true
 		}
 		if end >= last {
 			break
 		}
 	}
-	*out = acc
 	return found
 }
 

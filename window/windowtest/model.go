@@ -73,13 +73,15 @@ func (r Result[V]) Final() []Firing[V] {
 func Run[V any](spec window.Spec, steps []Step[V]) Result[V] {
 	m := &model[V]{spec: spec, w: base.MinTime}
 	for _, s := range steps {
-		switch {
-		case s.Event == nil:
+		if s.Event == nil {
 			m.watermark(s.Watermark)
-		case spec.Kind() == window.KindSession:
-			m.sessionRecord(*s.Event)
-		default:
-			m.record(*s.Event)
+			continue
+		}
+		m.seen++
+		if e := (arrival[V]{*s.Event, m.seen}); spec.Kind() == window.KindSession {
+			m.sessionRecord(e)
+		} else {
+			m.record(e)
 		}
 	}
 	return m.out
@@ -104,13 +106,20 @@ func Interleave[V any](events []Event[V], delay int64, every int) []Step[V] {
 type pane[V any] struct {
 	key    string
 	window window.Window // of a session: set when it fires
-	events []Event[V]
+	events []arrival[V]
+}
+
+// arrival is an event with its number in the order of arrival.
+type arrival[V any] struct {
+	Event[V]
+	n int
 }
 
 type model[V any] struct {
 	spec  window.Spec
 	w     base.Timestamp
 	panes []*pane[V]
+	seen  int
 	out   Result[V]
 }
 
@@ -157,6 +166,7 @@ func (m *model[V]) fire(p *pane[V], byRecord bool) Firing[V] {
 	if m.spec.Kind() == window.KindSession {
 		f.Window = m.sessionWindow(p)
 	}
+	slices.SortFunc(p.events, func(a, b arrival[V]) int { return cmp.Compare(a.n, b.n) })
 	for _, e := range p.events {
 		f.Values = append(f.Values, e.Value)
 	}
@@ -164,7 +174,7 @@ func (m *model[V]) fire(p *pane[V], byRecord bool) Firing[V] {
 }
 
 // record puts a record into each tumbling or sliding window that contains it.
-func (m *model[V]) record(e Event[V]) {
+func (m *model[V]) record(e arrival[V]) {
 	inSome, kept := false, false
 	var fired []Firing[V]
 	for _, w := range Windows(m.spec, e.Time) {
@@ -184,9 +194,9 @@ func (m *model[V]) record(e Event[V]) {
 	}
 	switch {
 	case !inSome:
-		m.out.NoWindow = append(m.out.NoWindow, e)
+		m.out.NoWindow = append(m.out.NoWindow, e.Event)
 	case !kept:
-		m.out.Late = append(m.out.Late, e)
+		m.out.Late = append(m.out.Late, e.Event)
 	}
 	sortFirings(fired)
 	m.out.Firings = append(m.out.Firings, fired...)
@@ -216,12 +226,12 @@ func Windows(spec window.Spec, t base.Timestamp) []window.Window {
 
 // sessionRecord joins a record with every live session of its key that has a
 // record at most the gap away.
-func (m *model[V]) sessionRecord(e Event[V]) {
+func (m *model[V]) sessionRecord(e arrival[V]) {
 	gap := int64(m.spec.Gap())
 	merged := &pane[V]{key: e.Key}
 	var others []*pane[V]
 	for _, p := range m.panes {
-		near := func(o Event[V]) bool { return o.Time-e.Time <= gap && e.Time-o.Time <= gap }
+		near := func(o arrival[V]) bool { return o.Time-e.Time <= gap && e.Time-o.Time <= gap }
 		if p.key == e.Key && slices.ContainsFunc(p.events, near) {
 			merged.events = append(merged.events, p.events...)
 		} else {
@@ -230,7 +240,7 @@ func (m *model[V]) sessionRecord(e Event[V]) {
 	}
 	merged.events = append(merged.events, e)
 	if m.goneAt(merged) <= m.w {
-		m.out.Late = append(m.out.Late, e)
+		m.out.Late = append(m.out.Late, e.Event)
 		return
 	}
 	m.panes = append(others, merged)
