@@ -152,6 +152,54 @@ func TestMergesPerSlide(t *testing.T) {
 	}
 }
 
+// Keys begin their blocks at different slides, so that no slide does the work of
+// all keys; and a key that is rebuilt gives the same floating-point bits.
+func TestBlocksAreStaggeredAndReproducible(t *testing.T) {
+	const keys, n = 240, 60
+	s := Sliding(n, 1).Slicer()
+	merges := 0
+	ops := Ops[float64]{Merge: func(dst, src *float64) { merges++; *dst += *src }}
+	r := seeded(t)
+	values := map[base.Timestamp]*float64{}
+	for end := base.Timestamp(1); end <= 5*n; end++ {
+		v := r.Float64() * float64(int(1)<<r.IntN(60))
+		values[end] = &v
+	}
+	slices := func(end base.Timestamp) *float64 { return values[end] }
+	kept := make([]Blocks[float64], keys)
+	for end := base.Timestamp(n); end <= 5*n; end++ {
+		merges = 0
+		sums := make([]float64, keys)
+		for k := range kept {
+			kept[k].Fire(s, &ops, base.HashUint64(uint64(k)), end, slices, &sums[k])
+		}
+		if end > n && merges > 12*keys {
+			t.Fatalf("window end %d: %d merges for %d keys in one slide", end, merges, keys)
+		}
+		for k := range kept {
+			var fresh Blocks[float64]
+			var sum float64
+			if fresh.Fire(s, &ops, base.HashUint64(uint64(k)), end, slices, &sum); sum != sums[k] {
+				t.Fatalf("window end %d, key %d: %v after a rebuild, %v before", end, k, sum, sums[k])
+			}
+		}
+	}
+}
+
+// Windows that are left out make Running rebuild itself.
+func TestRunningSkipsWindows(t *testing.T) {
+	s := Sliding(10, 2).Slicer()
+	one := 1
+	always := func(base.Timestamp) *int { return &one }
+	var running Running[int]
+	for _, end := range []base.Timestamp{10, 12, 16, 18, 100, 4} {
+		if got, _ := running.Fire(s, &sumOps, end, always); *got != 5 {
+			t.Fatalf("window end %d: %d slices, want 5", end, *got)
+		}
+		running.Expire(s, &sumOps, always)
+	}
+}
+
 func BenchmarkClassify(b *testing.B) {
 	s := Sliding(60_000, 500).Slicer()
 	var sink base.Timestamp

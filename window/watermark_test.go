@@ -115,6 +115,7 @@ func TestCombiner(t *testing.T) {
 	if !c.Idle() {
 		t.Error("the one that has not ended is idle")
 	}
+	do(c.Update(0, 205))(200, false) // what has ended stays so
 	do(c.Update(1, 210))(210, true)
 	do(c.Update(1, base.MaxTime))(base.MaxTime, true)
 	if c.Idle() {
