@@ -72,13 +72,24 @@ type Records[T any] struct {
 	Headers []*base.Headers
 	// Bad holds the records that could not be decoded, in order of position.
 	Bad []BadRecord
+	// Marks are watermarks that the source itself knows, in order; most sources
+	// have none and leave them to the watermark strategy.
+	Marks []Mark
+}
+
+// Mark says that after the first After records of the run no record with an
+// event time before Watermark follows in the split.
+type Mark struct {
+	After     int
+	Watermark base.Timestamp
 }
 
 // Reset empties the run and keeps its memory.
 func (r *Records[T]) Reset() {
 	clear(r.Values)
 	clear(r.Headers)
-	r.Values, r.Times, r.Pos, r.Headers, r.Bad = r.Values[:0], r.Times[:0], r.Pos[:0], r.Headers[:0], r.Bad[:0]
+	r.Values, r.Times, r.Pos, r.Headers = r.Values[:0], r.Times[:0], r.Pos[:0], r.Headers[:0]
+	r.Bad, r.Marks = r.Bad[:0], r.Marks[:0]
 }
 
 // Append adds one record. A nil headers costs nothing until the first record
@@ -162,3 +173,7 @@ const (
 	// SkipBad counts the record and goes on.
 	SkipBad
 )
+
+// Timeless is implemented by sources whose records do not follow the wall clock,
+// such as files and generators: no record of theirs counts as too far ahead.
+type Timeless interface{ Timeless() }

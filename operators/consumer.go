@@ -1,0 +1,106 @@
+package operators
+
+import (
+	"github.com/weirflow/weir/internal/base"
+)
+
+// Consumer takes records inside a chain. The pointers are valid during the call
+// only, and what they point to must not be changed.
+type Consumer[T any] struct {
+	// One takes a record.
+	One func(m *base.Meta, v *T)
+	// Batch takes a run of records; nil unless the operator gains from seeing
+	// many at once (two-pass state access, prefetch). It must do the same as
+	// calling One for each.
+	Batch func(metas []base.Meta, vals []T)
+}
+
+// Bind makes an operator's consumer for one subtask.
+type Bind[T any] func(s *Subtask) Consumer[T]
+
+// Fan returns a consumer that hands every record to all of the given ones, in
+// order.
+func Fan[T any](cs []Consumer[T]) Consumer[T] {
+	switch len(cs) {
+	case 0:
+		return Consumer[T]{One: func(*base.Meta, *T) {}}
+	case 1:
+		return cs[0]
+	}
+	return Consumer[T]{One: func(m *base.Meta, v *T) {
+		for i := range cs {
+			cs[i].One(m, v)
+		}
+	}}
+}
+
+// Map hands on f of every record.
+func Map[A, B any](s *Subtask, uid string, f func(A) B, out Consumer[B]) Consumer[A] {
+	op, next := s.operator(uid), out.One
+	var r B
+	return Consumer[A]{One: func(m *base.Meta, v *A) {
+		s.at = op
+		r = f(*v)
+		next(m, &r)
+	}}
+}
+
+// TryMap hands on f of every record; an error is subject to the policy.
+func TryMap[A, B any](s *Subtask, uid string, f func(A) (B, error), policy ErrorPolicy, out Consumer[B]) Consumer[A] {
+	op, next := s.operator(uid), out.One
+	var r B
+	return Consumer[A]{One: func(m *base.Meta, v *A) {
+		s.at = op
+		var err error
+		if r, err = f(*v); err != nil {
+			s.bad(policy, m, err)
+			return
+		}
+		next(m, &r)
+	}}
+}
+
+// Filter hands on the records for which keep is true.
+func Filter[T any](s *Subtask, uid string, keep func(T) bool, out Consumer[T]) Consumer[T] {
+	op, next := s.operator(uid), out.One
+	return Consumer[T]{One: func(m *base.Meta, v *T) {
+		s.at = op
+		if keep(*v) {
+			next(m, v)
+		}
+	}}
+}
+
+// FlatMap hands on whatever f emits for every record.
+func FlatMap[A, B any](s *Subtask, uid string, f func(A, func(B)), out Consumer[B]) Consumer[A] {
+	op, next := s.operator(uid), out.One
+	var (
+		meta base.Meta
+		from base.Origin
+		r    B // one slot per subtask: a parameter whose address is taken would be allocated
+		n    int
+	)
+	emit := func(b B) {
+		meta.Origin = from.Derive(n)
+		n++
+		r = b
+		next(&meta, &r)
+	}
+	return Consumer[A]{One: func(m *base.Meta, v *A) {
+		s.at = op
+		meta, from, n = *m, m.Origin, 0
+		f(*v, emit)
+	}}
+}
+
+// KeyBy sets the key hash of every record.
+func KeyBy[T any, K comparable](s *Subtask, uid string, key func(T) K, hash func(K) uint64, out Consumer[T]) Consumer[T] {
+	op, next := s.operator(uid), out.One
+	var meta base.Meta
+	return Consumer[T]{One: func(m *base.Meta, v *T) {
+		s.at = op
+		meta = *m
+		meta.Hash = hash(key(*v))
+		next(&meta, v)
+	}}
+}
