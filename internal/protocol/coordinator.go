@@ -57,9 +57,10 @@ type Start struct {
 	// Uncommitted lists, ascending, the durable epochs that some lane has not
 	// committed yet, with those lanes only (RecoveryPlan.Uncommitted).
 	Uncommitted []Uncommitted
-	// Abort lists open tries of the coordinator before this one, when a running
-	// generation is adopted (Adoption.Abort).
-	Abort []Try
+	// Abort and Finished are set when a running generation is adopted: open
+	// tries of the coordinator before, and sources that have ended (Adoption).
+	Abort    []Try
+	Finished []TaskID
 }
 
 // Uncommitted is a durable epoch that still has to be committed in some lanes.
@@ -117,7 +118,7 @@ type Coordinator struct {
 	// is committed as well and FinalDone was issued.
 	finalDurable bool
 	endSent      bool
-	stopped     bool
+	stopped      bool
 }
 
 type phase uint8
@@ -181,6 +182,11 @@ func NewCoordinator(cfg CoordinatorConfig, start Start, now int64) (*Coordinator
 	if m := start.Manifest; m != nil {
 		// Only an adopted generation goes on from its own final epoch.
 		c.finalDurable = m.Final != NotFinal && m.Gen == cfg.Gen
+	}
+	for i, t := range c.cfg.Tasks {
+		if slices.Contains(start.Finished, t.Task) {
+			c.onTaskFinished(TaskFinished{t.Task, c.cfg.Tasks[i].Gen})
+		}
 	}
 	return c, c.opening(&start)
 }

@@ -243,10 +243,12 @@ type GenRecord struct {
 	Tasks []Placement
 }
 
-// Placement says which worker runs a task.
+// Placement says which worker runs a task, and under which generation: a task
+// that was kept from an earlier deployment runs on under the lower one.
 type Placement struct {
 	Task   TaskID
 	Worker string
+	Gen    base.Generation
 }
 
 // FloorRecord is written under FloorKey before records of lower epochs are

@@ -117,9 +117,10 @@ func (r GenRecord) Encode() ([]byte, error) {
 		e.uint(uint64(r.From))
 		e.array(len(r.Tasks), MaxElems)
 		for _, p := range r.Tasks {
-			e.array(2, 2)
+			e.array(3, 3)
 			e.task(p.Task)
 			e.str(p.Worker, maxName)
+			e.uint(uint64(p.Gen))
 		}
 	})
 }
@@ -133,9 +134,9 @@ func DecodeGenRecord(b []byte) (r GenRecord, err error) {
 		r.Term = base.Term(d.u64())
 		r.PlanHash = d.sha()
 		r.From = base.Epoch(d.u64())
-		r.Tasks = list(d, MaxElems, 5, func() Placement {
-			d.fields(2)
-			return Placement{d.task(), d.str(maxName)}
+		r.Tasks = list(d, MaxElems, 6, func() Placement {
+			d.fields(3)
+			return Placement{d.task(), d.str(maxName), base.Generation(d.u64())}
 		})
 	})
 	return r, err
