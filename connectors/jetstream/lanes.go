@@ -211,7 +211,7 @@ func (w *laneWriter) publish(ctx context.Context, lane int, msgs []connectors.Me
 	if err != nil {
 		return 0, err
 	}
-	w.pass(crash.CommitBeforeMarker)
+	pass(w.nc, crash.CommitBeforeMarker)
 	seq, err := b.commit(ctx, w.marker(lane), marker, nil, nats.Header{
 		hdrExpectLast: {utoa(expect)},
 		// The marker must outlive MaxAge, or a delayed batch that expects no marker
@@ -225,10 +225,11 @@ func (w *laneWriter) publish(ctx context.Context, lane int, msgs []connectors.Me
 }
 
 // pass reaches a crash point with everything published so far on its way: a kill
-// must not find it in a buffer of this process.
-func (w *laneWriter) pass(p crash.Point) {
-	if crash.Armed() {
-		_ = w.nc.Flush()
+// must not find it in a buffer of this process. Hits is nil unless a test armed
+// points.
+func pass(nc *nats.Conn, p crash.Point) {
+	if crash.Hits() != nil {
+		_ = nc.Flush()
 	}
 	crash.At(p)
 }
@@ -240,17 +241,10 @@ func addMessages(b *batch, msgs []connectors.Message) error {
 			return err
 		}
 		if i == len(msgs)/2 {
-			passMid(b.nc)
+			pass(b.nc, crash.CommitMidBatch)
 		}
 	}
 	return nil
-}
-
-func passMid(nc *nats.Conn) {
-	if crash.Armed() {
-		_ = nc.Flush()
-	}
-	crash.At(crash.CommitMidBatch)
 }
 
 // addBlocks packs the records into as few messages as they need.
@@ -266,7 +260,7 @@ func (w *laneWriter) addBlocks(b *batch, lane int, msgs []connectors.Message) er
 		}
 		p.append(&msgs[i])
 		if i == len(msgs)/2 {
-			passMid(b.nc)
+			pass(b.nc, crash.CommitMidBatch)
 		}
 	}
 	if p.count == 0 {

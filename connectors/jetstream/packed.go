@@ -5,8 +5,8 @@ import (
 	"errors"
 	"hash/crc32"
 
-	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/connectors"
+	"github.com/weirflow/weir/internal/base"
 )
 
 // A block message holds many records: "WBK", version 1, the number of records
