@@ -2,6 +2,7 @@ package codec
 
 import (
 	"encoding/binary"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -69,6 +70,9 @@ func (h hexID) MarshalText() ([]byte, error) {
 	return binary.BigEndian.AppendUint32(nil, uint32(h)), nil
 }
 func (h *hexID) UnmarshalText(b []byte) error {
+	if len(b) != 4 {
+		return errors.New("not four bytes")
+	}
 	*h = hexID(binary.BigEndian.Uint32(b))
 	return nil
 }

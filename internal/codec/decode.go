@@ -189,7 +189,7 @@ func (d *decoder) field(n *node, next *int) *field {
 
 // skip steps over the next value.
 func (d *decoder) skip() bool {
-	end, reason := scan(d.b, d.pos, MaxDepth, len(d.b))
+	end, reason := scan(d.b, d.pos, DefaultDepth, len(d.b))
 	d.pos = end
 	if reason == reasonDepth {
 		return d.fail(CodeLimit, reason)

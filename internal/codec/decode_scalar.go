@@ -199,7 +199,7 @@ func (d *decoder) head(fix byte, values int) (int, bool) {
 	c := d.b[d.pos]
 	count := uint64(c & 0x0f)
 	if c&0xf0 != fix {
-		if c < 0xdc || int(scanRows[c-0xc0].children) != values || c > 0xdf {
+		if c < 0xdc || c > 0xdf || int(scanRows[c-0xc0].children) != values {
 			return 0, d.mismatch(reasonKind)
 		}
 		d.pos++

@@ -10,7 +10,7 @@
 // Bytes from outside are never trusted. Every length is compared with the bytes
 // that are left before anything is allocated, nesting is bounded, and what a
 // message may allocate is bounded by a multiple of its own size. Decoders return
-// errors and do not panic.
+// errors and do not panic, unless a type's own decoding method does.
 package codec
 
 import (

@@ -18,7 +18,8 @@ const (
 
 // Validate scans one MessagePack value without decoding it. It accepts b only if
 // b is exactly one well-formed value, every string, binary and container length
-// fits the bytes that are left, and the limits hold. It allocates nothing unless
+// fits the bytes that are left, and the limits hold; an empty container does not
+// count as a level of depth. It allocates nothing unless
 // it fails, and its stack does not grow with the nesting. A library that decodes
 // b afterwards allocates no more than a small multiple of len(b).
 func Validate(b []byte, lim Limits) error {
