@@ -7,6 +7,13 @@ import (
 	"github.com/weirflow/weir/internal/clock"
 )
 
+// LaneWriter publishes the chunks of a sink's lanes; ChunkLimits bounds them. The
+// engine carries both between operators without knowing connectors.
+type (
+	LaneWriter  = connectors.LaneWriter
+	ChunkLimits = connectors.ChunkLimits
+)
+
 // LaneSink is an exactly-once sink as the engine sees it: lanes of staged
 // messages, to be committed after their epoch is durable.
 type LaneSink struct {

@@ -159,6 +159,7 @@ func (t *Task) uploadBlock(l operators.LaneStage) (protocol.LaneBlock, error) {
 	if err := t.Blob.Put(context.Background(), protocol.ObjectKey(t.Job, b.SHA), l.Block); err != nil {
 		return b, fmt.Errorf("sink %s, lane %d: store the block of the epoch: %w", l.Sink, l.Lane, err)
 	}
+	t.Staged(b.SHA, l.Block)
 	return b, nil
 }
 

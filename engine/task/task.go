@@ -49,7 +49,10 @@ type Config struct {
 	Inputs  []Input
 	// Report sends a message to the coordinator; it must not block for long.
 	Report func(*protocol.Message)
-	// Lanes tells which lanes of which sinks the task owns.
+	// Opened is called once the task is restored and about to run.
+	Opened func()
+	// Staged is given every sink block of the task, by its sum.
+	Staged func(protocol.SHA, []byte)
 	Blob   blob.Store
 	Clock  clock.Clock
 	Logger *slog.Logger
@@ -137,6 +140,9 @@ func (t *Task) start(ctx context.Context) error {
 	t.sub.Env.Stats.Watermark.Store(base.MinTime)
 	next, err := t.sub.ProcessingTime(t.Clock.Now())
 	t.nextProc = next
+	if err == nil {
+		t.Opened()
+	}
 	return err
 }
 

@@ -1,0 +1,99 @@
+package checkpoint
+
+import (
+	"sync"
+
+	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/protocol"
+)
+
+// Stats are the figures of a job's checkpoints. They outlive generations; all
+// methods may be called from any goroutine.
+type Stats struct {
+	mu sync.Mutex
+	s  Figures
+}
+
+// Figures is a reading of Stats.
+type Figures struct {
+	// Started, Durable and Aborted count attempts; Committed counts epochs that
+	// every lane has committed.
+	Started, Durable, Aborted, Committed int64
+	// LastEpoch is the newest committed epoch, and LastNanos how long it took
+	// from the trigger to the commit of its last lane.
+	LastEpoch base.Epoch
+	LastNanos int64
+	// NewBytes is what the newest durable epoch added to the store, FullBytes
+	// what it refers to in all.
+	NewBytes, FullBytes int64
+	// Durations counts commits by duration; the bounds are DurationBounds.
+	Durations [len(durationBounds) + 1]int64
+	// SumNanos is the sum of all durations.
+	SumNanos int64
+}
+
+// durationBounds are the upper bounds of the buckets of Figures.Durations, in
+// nanoseconds.
+var durationBounds = [...]int64{5e6, 10e6, 25e6, 50e6, 100e6, 250e6, 500e6, 1e9, 2.5e9, 5e9, 10e9, 30e9}
+
+// DurationBounds returns the upper bounds of the buckets of Figures.Durations, in
+// seconds.
+func DurationBounds() []float64 {
+	out := make([]float64, len(durationBounds))
+	for i, b := range durationBounds {
+		out[i] = float64(b) / 1e9
+	}
+	return out
+}
+
+// Read returns the figures as they are now.
+func (s *Stats) Read() Figures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.s
+}
+
+func (s *Stats) begin(base.Epoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Started++
+}
+
+func (s *Stats) aborted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Aborted++
+}
+
+func (s *Stats) manifest(m *protocol.Manifest, size int) {
+	fresh, full := int64(size), int64(size)
+	for i := range m.Tasks {
+		for _, o := range m.Tasks[i].Objects {
+			full += int64(o.Size)
+			if o.Epoch == m.Epoch {
+				fresh += int64(o.Size)
+			}
+		}
+	}
+	for i := range m.Lanes {
+		fresh += int64(m.Lanes[i].Block.Bytes)
+		full += int64(m.Lanes[i].Block.Bytes)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Durable++
+	s.s.NewBytes, s.s.FullBytes = fresh, full
+}
+
+func (s *Stats) committed(n base.Epoch, nanos int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Committed++
+	s.s.LastEpoch, s.s.LastNanos = n, nanos
+	s.s.SumNanos += nanos
+	i := 0
+	for i < len(durationBounds) && nanos > durationBounds[i] {
+		i++
+	}
+	s.s.Durations[i]++
+}
