@@ -59,6 +59,7 @@ type Job struct {
 	errs     []error
 	scope    string
 	consumed map[string]bool
+	sides    map[string]map[string]any // side outputs: operator → tag → Stream
 }
 
 // chain is a task under construction: fused operators from one head on.
