@@ -147,7 +147,9 @@ func partitionTransform(subjects []string, n int) (*natsjs.SubjectTransformConfi
 func add(have *natsjs.StreamConfig, want natsjs.StreamConfig) (changed bool) {
 	for _, s := range want.Subjects {
 		if !inSpace(have.Subjects, s) {
-			have.Subjects = append(have.Subjects, s)
+			// The server wants no subject of a stream to overlap with another.
+			covered := func(h string) bool { return matches(s, h) }
+			have.Subjects = append(slices.DeleteFunc(have.Subjects, covered), s)
 			changed = true
 		}
 	}
