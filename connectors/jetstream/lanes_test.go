@@ -192,9 +192,7 @@ func TestStreamPreconditions(t *testing.T) {
 	} {
 		cfg := good
 		c.change(&cfg)
-		if _, err := j.CreateStream(ctx, cfg); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		create(t, ctx, j, cfg)
 		_, err := tryLanes(ctx, sinkEnv())
 		if base.CodeOf(err) != jetstream.CodeStream || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want %s and %q", name, err, jetstream.CodeStream, c.says)
@@ -203,9 +201,7 @@ func TestStreamPreconditions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := j.CreateStream(ctx, good); err != nil {
-		t.Fatal(err)
-	}
+	create(t, ctx, j, good)
 	env := sinkEnv()
 	env.Require.Replicas = 3
 	if _, err := tryLanes(ctx, env); base.CodeOf(err) != jetstream.CodeStream || !errors.Is(err, base.ErrFatal) {
@@ -216,12 +212,26 @@ func TestStreamPreconditions(t *testing.T) {
 	if err := j.DeleteStream(ctx, "OUT"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.CreateStream(ctx, natsjs.StreamConfig{Name: "OUT", Subjects: []string{"out.a"}}); err != nil {
-		t.Fatal(err)
-	}
+	create(t, ctx, j, natsjs.StreamConfig{Name: "OUT", Subjects: []string{"out.a"}})
 	for range 2 {
 		outStream(t, ctx, nc)
 		lanes(t, ctx)
+	}
+}
+
+// create makes a stream whose namesake was deleted a moment ago; the server may
+// still be busy with that.
+func create(t *testing.T, ctx context.Context, j natsjs.JetStream, c natsjs.StreamConfig) {
+	t.Helper()
+	for try := 0; ; try++ {
+		_, err := j.CreateStream(ctx, c)
+		if err == nil {
+			return
+		}
+		if try == 20 {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
