@@ -115,14 +115,14 @@ type Frame struct {
 // Barrier is the payload of BarrierKind and, without Trigger, of CancelBarrier.
 type Barrier struct {
 	Epoch   base.Epoch
-	Attempt uint32
+	Attempt uint64
 	// Trigger is what the barrier carries besides, in MessagePack; nil when it is a
 	// cancellation.
 	Trigger []byte
 }
 
 // barrierLen is the length of a barrier's payload before its trigger.
-const barrierLen = 12
+const barrierLen = 16
 
 // castagnoli is the table of CRC-32C.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -190,7 +190,7 @@ func AppendWatermark(dst []byte, h Header, t base.Timestamp) ([]byte, error) {
 // AppendBarrier appends a barrier frame; kind is BarrierKind or CancelBarrier.
 func AppendBarrier(dst []byte, kind Kind, h Header, bar Barrier) ([]byte, error) {
 	out := binary.LittleEndian.AppendUint64(Begin(dst), uint64(bar.Epoch))
-	out = binary.LittleEndian.AppendUint32(out, bar.Attempt)
+	out = binary.LittleEndian.AppendUint64(out, bar.Attempt)
 	out = append(out, bar.Trigger...)
 	if err := Finish(out, len(dst), kind, h); err != nil {
 		return dst, err
@@ -253,7 +253,7 @@ func (f *Frame) Time() base.Timestamp {
 func (f *Frame) Barrier() Barrier {
 	bar := Barrier{
 		Epoch:   base.Epoch(binary.LittleEndian.Uint64(f.Payload)),
-		Attempt: binary.LittleEndian.Uint32(f.Payload[8:]),
+		Attempt: binary.LittleEndian.Uint64(f.Payload[8:]),
 	}
 	if f.Kind == BarrierKind {
 		bar.Trigger = f.Payload[barrierLen:]

@@ -187,7 +187,7 @@ func TestPayloadsOfWrongFormAreRefused(t *testing.T) {
 	for _, c := range []struct {
 		kind Kind
 		n    int
-	}{{Data, 0}, {Data, MaxPayload + 1}, {Watermark, 7}, {Watermark, 9}, {Idle, 1}, {EndOfInput, 1}, {BarrierKind, 12}, {CancelBarrier, 11}, {CancelBarrier, 13}, {Control, 0}, {0, 1}, {8, 1}} {
+	}{{Data, 0}, {Data, MaxPayload + 1}, {Watermark, 7}, {Watermark, 9}, {Idle, 1}, {EndOfInput, 1}, {BarrierKind, 16}, {CancelBarrier, 15}, {CancelBarrier, 17}, {Control, 0}, {0, 1}, {8, 1}} {
 		payload := make([]byte, c.n)
 		if out, err := Append([]byte("x"), c.kind, header, payload); base.CodeOf(err) != CodeFrame || string(out) != "x" {
 			t.Errorf("%s with %d bytes: %v", c.kind, c.n, err)
