@@ -132,8 +132,11 @@ func New[T any](fn func(i uint64) T, opts ...Option) *Source[T] {
 // Kind implements connectors.Source.
 func (s *Source[T]) Kind() string { return "generator" }
 
-// Check implements connectors.Checker.
-func (s *Source[T]) Check() error { return s.err }
+// Timeless implements connectors.Timeless.
+func (s *Source[T]) Timeless() {}
+
+// BuildError implements connectors.BuildChecker.
+func (s *Source[T]) BuildError() error { return s.err }
 
 // Splits implements connectors.Source: one split for each shard.
 func (s *Source[T]) Splits(context.Context) ([]connectors.Split, error) {

@@ -45,9 +45,16 @@ type Source[T any] struct {
 type splitLog[T any] struct {
 	records []Record[T] // records[i] has position base+i+1
 	base    uint64      // positions up to base are trimmed away
+	marks   []mark
 	// incarnation tells a split from its namesake before Recreate.
 	incarnation int
 	readers     map[*reader[T]]struct{}
+}
+
+// mark is a watermark that stands behind the record at a position.
+type mark struct {
+	after     uint64
+	watermark base.Timestamp
 }
 
 func (l *splitLog[T]) end() uint64 { return l.base + uint64(len(l.records)) }
@@ -89,6 +96,13 @@ func (s *Source[T]) AppendRecords(split string, records ...Record[T]) {
 	s.change(split, func(l *splitLog[T]) { l.records = append(l.records, records...) })
 }
 
+// Mark adds a watermark behind the present records of a split: no record with an
+// event time before w follows. Only a job that lets the source say the watermark
+// takes notice.
+func (s *Source[T]) Mark(split string, w base.Timestamp) {
+	s.change(split, func(l *splitLog[T]) { l.marks = append(l.marks, mark{l.end(), w}) })
+}
+
 // Finish ends every split after its present records. Records appended later
 // belong to nobody.
 func (s *Source[T]) Finish() {
@@ -122,6 +136,7 @@ func (s *Source[T]) Truncate(split string, from uint64) {
 	s.change(split, func(l *splitLog[T]) {
 		if from < l.end() {
 			l.records = slices.Clone(l.records[:max(from, l.base)-l.base])
+			l.marks = slices.DeleteFunc(l.marks, func(m mark) bool { return m.after > l.end() })
 		}
 	})
 }
@@ -129,7 +144,7 @@ func (s *Source[T]) Truncate(split string, from uint64) {
 // Recreate deletes a split and creates an empty one of the same name.
 func (s *Source[T]) Recreate(split string) {
 	s.change(split, func(l *splitLog[T]) {
-		l.records, l.base = nil, 0
+		l.records, l.marks, l.base = nil, nil, 0
 		l.incarnation++
 	})
 }
@@ -168,6 +183,9 @@ func (l *splitLog[T]) wakes(dst []func()) []func() {
 
 // Kind implements connectors.Source.
 func (s *Source[T]) Kind() string { return "memory" }
+
+// Timeless implements connectors.Timeless.
+func (s *Source[T]) Timeless() {}
 
 // Splits implements connectors.Source.
 func (s *Source[T]) Splits(context.Context) ([]connectors.Split, error) {
@@ -217,6 +235,7 @@ type reader[T any] struct {
 	id       string
 	identity string
 	next     uint64 // position of the last record handed over
+	marks    int    // marks of the log that were handed over or passed by
 	done     bool
 	wake     func()
 }
@@ -245,17 +264,30 @@ func (r *reader[T]) Poll(dst *connectors.Records[T], max int) (connectors.Poll, 
 	}
 	ready := r.log.records[r.next-r.log.base:]
 	n := min(len(ready), max)
+	r.handMarks(dst)
 	for i := range ready[:n] {
 		rec := &ready[i]
 		r.next++
 		if rec.Bad != nil {
 			dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: r.next, Raw: rec.Raw, Err: rec.Bad})
-			continue
+		} else {
+			dst.Append(rec.Value, rec.Time, r.next, rec.Headers)
 		}
-		dst.Append(rec.Value, rec.Time, r.next, rec.Headers)
+		r.handMarks(dst)
 	}
 	r.done = r.s.finished && n == len(ready)
 	return connectors.Poll{More: n < len(ready), End: r.done}, nil
+}
+
+// handMarks hands over the marks that stand at the reader's position. A reader
+// that starts there hands the one before it over again, which does no harm. The
+// caller holds s.mu.
+func (r *reader[T]) handMarks(dst *connectors.Records[T]) {
+	for ; r.marks < len(r.log.marks) && r.log.marks[r.marks].after <= r.next; r.marks++ {
+		if m := r.log.marks[r.marks]; m.after == r.next {
+			dst.Marks = append(dst.Marks, connectors.Mark{After: len(dst.Values), Watermark: m.watermark})
+		}
+	}
 }
 
 // Position implements connectors.Reader.
