@@ -93,7 +93,7 @@ func (g *generation) recover(ctx context.Context, writers map[string]operators.L
 	}
 	rctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	g.plan, err = checkpoint.Recover(rctx, j.rec, lanes, func(ctx context.Context, id protocol.LaneID) protocol.MarkerRead {
+	g.plan, err = checkpoint.Recover(rctx, j.rec, g.num, lanes, func(ctx context.Context, id protocol.LaneID) protocol.MarkerRead {
 		w := writers[id.Sink]
 		if w == nil {
 			err := lostSink(id)

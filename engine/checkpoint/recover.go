@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weirflow/weir/internal/base"
@@ -15,13 +16,14 @@ import (
 // MarkerReader reads the last marker of a lane from the sink's leader.
 type MarkerReader func(ctx context.Context, lane protocol.LaneID) protocol.MarkerRead
 
-// Recover finds the newest durable epoch of a job and what is left to commit.
-func Recover(ctx context.Context, r *Records, lanes []protocol.LaneID, markers MarkerReader, clk clock.Clock) (protocol.RecoveryPlan, error) {
+// Recover finds, for a claimed generation, the newest durable epoch of the job and
+// what is left to commit.
+func Recover(ctx context.Context, r *Records, gen base.Generation, lanes []protocol.LaneID, markers MarkerReader, clk clock.Clock) (protocol.RecoveryPlan, error) {
 	floor, err := r.Floor(ctx)
 	if err != nil {
 		return protocol.RecoveryPlan{}, err
 	}
-	core, acts := protocol.NewRecovery(protocol.RecoveryConfig{Job: r.Job, Lanes: lanes, Floor: floor, Hint: r.EpochHint(ctx)})
+	core, acts := protocol.NewRecovery(protocol.RecoveryConfig{Job: r.Job, Gen: gen, Lanes: lanes, Floor: floor, Hint: r.EpochHint(ctx)})
 	for len(acts) > 0 {
 		act := acts[0]
 		acts = acts[1:]
@@ -30,6 +32,8 @@ func Recover(ctx context.Context, r *Records, lanes []protocol.LaneID, markers M
 		case protocol.RecoveryDone:
 			crash.At(crash.RecAfterMarkers)
 			return a.Plan, nil
+		case protocol.RecoverySuperseded:
+			return protocol.RecoveryPlan{}, fmt.Errorf("%w: generation %d", ErrSuperseded, a.Gen)
 		case protocol.RecoveryFailed:
 			return protocol.RecoveryPlan{}, a.Err
 		case protocol.ReadEpoch:

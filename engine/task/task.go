@@ -168,7 +168,7 @@ func (t *Task) loop(ctx context.Context) error {
 		stats.TurnStart.Store(0)
 		end := t.Clock.Mono()
 		stats.BusyNanos.Add(end - start - (stats.BackpressuredNanos.Load() - blocked))
-		if err != nil || t.done {
+		if err != nil || t.done || ctx.Err() != nil {
 			return err
 		}
 		t.wait(ctx)
