@@ -41,8 +41,8 @@ type Config struct {
 const connectTimeout = 5 * time.Second
 
 // Dial connects. It fails with WEIR-0811, -0812 or -0813 when the first attempt
-// fails; a connection once made is kept up for ever: it reconnects after 50 ms to
-// 2 s, with jitter, and to any of the addresses.
+// fails; a connection once made is kept up for ever: it tries again every 20
+// to 600 ms, with jitter, at any of the addresses.
 func Dial(c Config) (*nats.Conn, error) {
 	if c.Conn != nil {
 		return c.Conn, nil
@@ -164,11 +164,11 @@ func (c Config) check() error {
 	return nil
 }
 
-// reconnectDelay grows from 50 ms to 2 s. The low bits of a hash of the attempt
+// reconnectDelay grows from 20 ms to half a second. The low bits of a hash of the attempt
 // spread it, and the client's own random order of addresses does the rest.
 func reconnectDelay(attempts int) time.Duration {
-	d := 50 * time.Millisecond << min(max(attempts-1, 0), 5)
-	d = min(d, 2*time.Second)
+	d := 20 * time.Millisecond << min(max(attempts-1, 0), 5)
+	d = min(d, 500*time.Millisecond)
 	jitter := base.HashUint64(uint64(os.Getpid())<<20+uint64(attempts)) % uint64(d/4)
 	return d + time.Duration(jitter)
 }

@@ -123,11 +123,15 @@ func (w *directWriter) publish(s *sent) {
 // settle waits for the oldest message and, when it failed, sends the window again.
 func (w *directWriter) settle(ctx context.Context) error {
 	err := w.await(ctx, w.pending[0].future)
-	for try := 1; err != nil; try++ {
+	for try := 0; err != nil; {
 		if ctx.Err() != nil {
 			return err
 		}
-		if permanent(err) || try == resendTries {
+		// An outage may last: it holds the job up and does not use up the tries.
+		if w.nc.Status() == nats.CONNECTED {
+			try++
+		}
+		if permanent(err) || try == resendTries || w.nc.IsClosed() {
 			return w.refused(err)
 		}
 		// Everything behind must be settled first: a message that is still on its

@@ -10,6 +10,9 @@ import (
 // RecoveryConfig says what a Recovery looks for.
 type RecoveryConfig struct {
 	Job string
+	// Gen is the generation that was claimed for the deployment, or that is to
+	// be adopted.
+	Gen base.Generation
 	// Lanes lists the lanes of the deployment to come. Lanes that only the
 	// checkpoint knows are recovered as well.
 	Lanes []LaneID
@@ -113,14 +116,20 @@ type ReadLaneMarker struct {
 // RecoveryDone ends a recovery with its plan.
 type RecoveryDone struct{ Plan RecoveryPlan }
 
+// RecoverySuperseded ends a recovery: the newest epoch was made by generation
+// Gen, which was deployed after this one was claimed. Do not deploy; claim again
+// if this process still holds the lease.
+type RecoverySuperseded struct{ Gen base.Generation }
+
 // RecoveryFailed ends a recovery. Err is fatal: a person has to decide.
 type RecoveryFailed struct{ Err error }
 
-func (ReadEpoch) recoveryAction()      {}
-func (ReadManifest) recoveryAction()   {}
-func (ReadLaneMarker) recoveryAction() {}
-func (RecoveryDone) recoveryAction()   {}
-func (RecoveryFailed) recoveryAction() {}
+func (ReadEpoch) recoveryAction()          {}
+func (ReadManifest) recoveryAction()       {}
+func (ReadLaneMarker) recoveryAction()     {}
+func (RecoveryDone) recoveryAction()       {}
+func (RecoverySuperseded) recoveryAction() {}
+func (RecoveryFailed) recoveryAction()     {}
 
 // RecoveryPlan is what a deployment starts from.
 type RecoveryPlan struct {
@@ -221,6 +230,9 @@ func (r *Recovery) onNoEpoch() []RecoveryAction {
 		return r.storeBroken("the record is missing, but a lane has not committed all before it", nil)
 	case r.reprobed && r.tip == r.probedFrom:
 		return r.plan() // nothing newer; the plan names the marker that is ahead
+	case r.tip > 0 && r.known[r.tip].record.Gen > r.cfg.Gen:
+		r.phase = recoverOver
+		return []RecoveryAction{RecoverySuperseded{r.known[r.tip].record.Gen}}
 	case r.tip > 0:
 		r.phase, r.at = recoverTip, r.tip
 		return r.ask()

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func (d *Dir) PutIfAbsent(ctx context.Context, name string, data []byte) (bool, 
 	if err := d.mkdir(parent(name)); err != nil {
 		return false, err
 	}
-	tmp, err := d.write(strings.NewReader(string(data)))
+	tmp, err := d.write(bytes.NewReader(data))
 	if err != nil {
 		return false, err
 	}
@@ -152,7 +153,7 @@ func parent(name string) string {
 
 // Put implements Store.
 func (d *Dir) Put(ctx context.Context, name string, data []byte) error {
-	return d.PutFrom(ctx, name, strings.NewReader(string(data)))
+	return d.PutFrom(ctx, name, bytes.NewReader(data))
 }
 
 // PutFrom implements Store.
