@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,6 +146,35 @@ func TestVirtualConcurrentUse(t *testing.T) {
 	v.Advance(10)
 	if fired != 800 || v.Pending() != 0 {
 		t.Fatalf("fired or stopped %d of 800, %d pending", fired, v.Pending())
+	}
+}
+
+func TestVirtualCallbacksRunOneAtATime(t *testing.T) {
+	v := NewVirtual(0)
+	var running, fired atomic.Int32
+	for i := range 200 {
+		v.AfterFunc(time.Duration(i), func() {
+			if running.Add(1) != 1 {
+				t.Error("two callbacks run at once")
+			}
+			for range 20 {
+				runtime.Gosched()
+			}
+			running.Add(-1)
+			fired.Add(1)
+		})
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				v.Advance(1)
+			}
+		})
+	}
+	wg.Wait()
+	if fired.Load() != 200 || v.Mono() != 200 {
+		t.Fatalf("%d callbacks at %d", fired.Load(), v.Mono())
 	}
 }
 

@@ -253,8 +253,7 @@ func (d *decoder) mapping(n *node, p *unsafe.Pointer) bool {
 	m := reflect.MakeMapWithSize(n.typ, count)
 	*p = m.UnsafePointer()
 	key, val := reflect.New(n.key.typ), reflect.New(n.elem.typ)
-	for range count {
-		key.Elem().SetZero()
+	for range count { // a key is written whole each time, a value may lack fields
 		val.Elem().SetZero()
 		if d.pos < len(d.b) && d.b[d.pos] == 0xc0 {
 			return d.fail(CodeMismatch, reasonNilKey)

@@ -1,16 +1,23 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/weirflow/weir/internal/base"
 )
 
 type narrow struct {
 	I8  int8
+	I16 int16
+	I32 int32
+	U8  uint8
+	U32 uint32
 	U16 uint16
 	F   float64
 	B   bool
@@ -29,6 +36,9 @@ func TestDecodeErrorsNameTheField(t *testing.T) {
 		{field("I8", "cc80"), CodeMismatch, "narrow.I8"}, {field("I8", "d1ff7f"), CodeMismatch, reasonRange},
 		{field("I8", "cfffffffffffffffff"), CodeMismatch, reasonRange}, {field("I8", "a161"), CodeMismatch, reasonKind},
 		{field("U16", "ff"), CodeMismatch, reasonRange}, {field("U16", "ce00010000"), CodeMismatch, reasonRange},
+		{field("I16", "cd8000"), CodeMismatch, reasonRange}, {field("I16", "d2ffff7fff"), CodeMismatch, reasonRange},
+		{field("I32", "ce80000000"), CodeMismatch, reasonRange}, {field("U8", "cd0100"), CodeMismatch, reasonRange},
+		{field("U32", "cf0000000100000000"), CodeMismatch, reasonRange}, {field("zzz", "a261"), CodeMalformed, reasonTruncated},
 		{field("F", "a161"), CodeMismatch, "narrow.F, byte 3"}, {field("F", "cb00"), CodeMalformed, reasonTruncated},
 		{field("B", "01"), CodeMismatch, "narrow.B"}, {field("S", "01"), CodeMismatch, "narrow.S"},
 		{field("A", "93010203"), CodeMismatch, reasonArray}, {field("ID", "c403010203"), CodeMismatch, reasonArray},
@@ -81,5 +91,39 @@ func TestTimestampsOutOfRangeAreRefused(t *testing.T) {
 		if err := c.Decode(append([]byte{0x81, 0xa1, 'T'}, b...), new(box)); err == nil {
 			t.Errorf("%s accepted", h)
 		}
+	}
+}
+
+// TestIntegersAreShortest compares every boundary with the reference library.
+func TestIntegersAreShortest(t *testing.T) {
+	ints, uints := mustFor[int64](t), mustFor[uint64](t)
+	for shift := range 64 {
+		for _, d := range []int64{-2, -1, 0, 1, 2} {
+			v := int64(1)<<shift + d
+			for _, v := range []int64{v, -v} {
+				var ref bytes.Buffer
+				e := msgpack.NewEncoder(&ref)
+				if err := e.EncodeInt(v); err != nil {
+					t.Fatal(err)
+				}
+				b := ints.Append(nil, &v)
+				var back int64
+				if err := ints.Decode(b, &back); err != nil || back != v || !bytes.Equal(b, ref.Bytes()) {
+					t.Errorf("%d: %x (%d, %v), the library writes %x", v, b, back, err, ref.Bytes())
+				}
+				u, ub := uint64(v), uint64(0)
+				if err := uints.Decode(uints.Append(nil, &u), &ub); err != nil || ub != u {
+					t.Errorf("%d: %d, %v", u, ub, err)
+				}
+			}
+		}
+	}
+}
+
+func TestMapValuesDoNotLeakIntoEachOther(t *testing.T) {
+	b, _ := hex.DecodeString("82" + "a161" + "81a16ea178" + "a162" + "80")
+	var m map[string]inner
+	if err := mustFor[map[string]inner](t).Decode(b, &m); err != nil || m["a"].Name != "x" || m["b"] != (inner{}) {
+		t.Fatalf("%+v, %v", m, err)
 	}
 }

@@ -84,7 +84,7 @@ func TestValidate(t *testing.T) {
 		{hex: "c1", code: CodeMalformed, part: reasonReserved},
 		{hex: "c0c0", code: CodeMalformed, part: "byte 1"},
 		{hex: "a2", code: CodeMalformed, part: reasonTruncated},
-		{hex: "a261", code: CodeMalformed}, {hex: "c4", code: CodeMalformed}, {hex: "c402ff", code: CodeMalformed},
+		{hex: "a261", code: CodeMalformed, part: reasonTruncated}, {hex: "c4", code: CodeMalformed}, {hex: "c402ff", code: CodeMalformed},
 		{hex: "c60000", code: CodeMalformed}, {hex: "c7", code: CodeMalformed}, {hex: "c700", code: CodeMalformed},
 		{hex: "d401", code: CodeMalformed}, {hex: "cb00", code: CodeMalformed},
 		{hex: "91", code: CodeMalformed, part: reasonLength}, {hex: "8101", code: CodeMalformed, part: reasonLength},
@@ -165,7 +165,7 @@ func TestValidateJSON(t *testing.T) {
 		text, code, part string
 		lim              Limits
 	}{
-		{text: `{"a":[1,2,{"b":"]]]]\"[["}]}`, lim: Limits{Depth: 3}}, {text: " null "}, {text: nested(32)},
+		{text: `{"a":[1,2,{"b":"]]]]\"[["}]}`, lim: Limits{Depth: 3}}, {text: `"[[[[[[[["`, lim: Limits{Depth: 3}}, {text: " null "}, {text: nested(32)},
 		{text: "", code: CodeMalformed}, {text: "{", code: CodeMalformed}, {text: `{"a" 1}`, code: CodeMalformed, part: "byte 6"},
 		{text: `[1,2`, code: CodeMalformed}, {text: `"abc`, code: CodeMalformed}, {text: `"abc\`, code: CodeMalformed}, {text: "1 2", code: CodeMalformed},
 		{text: nested(33), code: CodeLimit, part: "32 levels"}, {text: nested(3_000_000), lim: Limits{MaxRecord: 10 << 20}, code: CodeLimit},

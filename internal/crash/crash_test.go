@@ -179,6 +179,7 @@ func TestArmedFromTheEnvironment(t *testing.T) {
 		{"src.before_offset:exit", "src.before_offset 1 seen\nsrc.before_offset 1 exit\n", ExitCode},
 		{"snap.mid_put:err", "src.before_offset 1 seen\nsnap.mid_put 1 seen\nsnap.mid_put 1 err\n", 4},
 		{"snap.mid_put:5:pause:1ms", "src.before_offset 1 seen\nsnap.mid_put 1 seen\ncoord.after_claim 1 seen\nsnap.mid_put 5 pause\n", 0},
+		{"coord.after_claim:err", "src.before_offset 1 seen\nsnap.mid_put 1 seen\ncoord.after_claim 1 seen\n", 0}, // At cannot fail
 		{"nonsense", "", 3},
 		{"", "src.before_offset 1 seen\nsnap.mid_put 1 seen\ncoord.after_claim 1 seen\n", 0},
 	} {
