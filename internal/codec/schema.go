@@ -123,10 +123,6 @@ func (s *Schema) LayoutFingerprint() uint64 { return base.HashString(s.String())
 // raw.
 func (s *Schema) Fixed() (size int, ok bool) { return s.size, s.flat }
 
-// Fields returns the fields of a struct sorted by name, nil for other kinds. The
-// caller must not change them.
-func (s *Schema) Fields() []SchemaField { return s.fields }
-
 func (s *Schema) append(dst []byte, layout bool) []byte {
 	switch s.kind {
 	case structKind:
