@@ -59,6 +59,9 @@ type TaskInfo struct {
 	// task has nothing to do.
 	Queued  int
 	Waiting bool
+	// Current is the operator of the chain that has the record in hand, or had
+	// it last: a sample, for profiles.
+	Current string
 }
 
 // Tasks lists the subtasks of the running generation; none between two.
@@ -72,6 +75,7 @@ func (j *Job) Tasks() []TaskInfo {
 		out = append(out, TaskInfo{
 			Task: r.id.Operator, Index: r.id.Index, Operators: r.sub.Operators(), Stats: r.stats,
 			Queued: r.mailbox.Len(), Waiting: r.mailbox.Waiting(),
+			Current: r.sub.Current(),
 		})
 	}
 	return out

@@ -141,9 +141,11 @@ func (c *Coordinator) Checkpoint(ctx context.Context) error {
 // generation must stop (its error), or ctx ends.
 func (c *Coordinator) Run(ctx context.Context) error {
 	defer c.release()
+	c.cfg.Stats.deployed()
 	c.carry(ctx, c.opening)
 	for !c.done && c.err == nil {
 		c.drain(ctx)
+		c.cfg.Stats.waiting(c.core.Uncommitted())
 		c.wake()
 		if c.done || c.err != nil {
 			break
@@ -292,7 +294,7 @@ func (c *Coordinator) markDone(ctx context.Context, a protocol.MarkDone) {
 	for try, at := range c.started {
 		if try.Epoch <= a.Epoch {
 			if try.Epoch == a.Epoch {
-				c.cfg.Stats.committed(a.Epoch, c.cfg.Clock.Mono()-at)
+				c.cfg.Stats.committed(a.Epoch, c.cfg.Clock.Mono()-at, c.cfg.Clock.Now())
 			}
 			delete(c.started, try)
 		}

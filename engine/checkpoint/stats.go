@@ -23,6 +23,12 @@ type Figures struct {
 	// from the trigger to the commit of its last lane.
 	LastEpoch base.Epoch
 	LastNanos int64
+	// LastAt is the wall time of that commit; 0 before the first.
+	LastAt base.Timestamp
+	// InProgress says that an attempt is under way, and Uncommitted is how many
+	// durable epochs wait for a sink.
+	InProgress  bool
+	Uncommitted int
 	// NewBytes is what the newest durable epoch added to the store, FullBytes
 	// what it refers to in all.
 	NewBytes, FullBytes int64
@@ -57,12 +63,14 @@ func (s *Stats) begin(base.Epoch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.s.Started++
+	s.s.InProgress = true
 }
 
 func (s *Stats) aborted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.s.Aborted++
+	s.s.InProgress = false
 }
 
 func (s *Stats) manifest(m *protocol.Manifest, size int) {
@@ -82,14 +90,29 @@ func (s *Stats) manifest(m *protocol.Manifest, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.s.Durable++
+	s.s.InProgress = false
 	s.s.NewBytes, s.s.FullBytes = fresh, full
 }
 
-func (s *Stats) committed(n base.Epoch, nanos int64) {
+// deployed notes that a new generation starts: no attempt of it is under way.
+func (s *Stats) deployed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.InProgress = false
+}
+
+// waiting notes how many durable epochs wait for a sink.
+func (s *Stats) waiting(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.s.Uncommitted = n
+}
+
+func (s *Stats) committed(n base.Epoch, nanos int64, now base.Timestamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.s.Committed++
-	s.s.LastEpoch, s.s.LastNanos = n, nanos
+	s.s.LastEpoch, s.s.LastNanos, s.s.LastAt = n, nanos, now
 	s.s.SumNanos += nanos
 	i := 0
 	for i < len(durationBounds) && nanos > durationBounds[i] {

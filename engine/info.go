@@ -1,0 +1,65 @@
+package engine
+
+import "github.com/weirflow/weir/engine/checkpoint"
+
+// Phase is what a job is doing.
+type Phase uint8
+
+const (
+	// Restoring: a deployment is being made, or reads its state back.
+	Restoring Phase = iota
+	// Running: every task is restored and works.
+	Running
+	// Restarting: a deployment has failed and the next one is awaited.
+	Restarting
+	// Ended: the job has ended, for whatever reason.
+	Ended
+)
+
+// Phases lists all phases.
+var Phases = [...]Phase{Restoring, Running, Restarting, Ended}
+
+// String returns the phase's name, such as "running".
+func (p Phase) String() string {
+	return [...]string{"restoring", "running", "restarting", "ended"}[p]
+}
+
+// Phase returns what the job is doing; from any goroutine.
+func (j *Job) Phase() Phase {
+	select {
+	case <-j.done:
+		return Ended
+	default:
+	}
+	j.mu.Lock()
+	g, failed := j.gen, j.lastErr != nil
+	j.mu.Unlock()
+	switch {
+	case g != nil && g.ready():
+		return Running
+	case g == nil && failed:
+		return Restarting
+	}
+	return Restoring
+}
+
+// Checkpoints returns the figures of the job's checkpoints as they are now.
+func (j *Job) Checkpoints() checkpoint.Figures { return j.ckpt.Read() }
+
+// Plan returns the plan that the job runs.
+func (j *Job) Plan() *Plan { return j.plan }
+
+// Limits are the bounds that a job keeps.
+type Limits struct {
+	// Memory bounds keyed state in memory, in bytes.
+	Memory int64
+	// Uncommitted is the number of durable epochs that may wait for a sink.
+	Uncommitted int
+	// Restarts within the restart window end the job; -1 when it never restarts.
+	Restarts int
+}
+
+// Limits returns the bounds that the job keeps.
+func (j *Job) Limits() Limits {
+	return Limits{Memory: j.opts.Memory, Uncommitted: j.opts.MaxUncommitted, Restarts: max(j.opts.MaxRestarts, -1)}
+}
