@@ -283,7 +283,8 @@ type twice struct {
 type withPtr struct{ *inner }
 
 type asArray struct {
-	_msgpack struct{} `msgpack:",as_array"` //nolint:unused // the tag is the point
+	//lint:ignore U1000 its tag is the point
+	_msgpack struct{} `msgpack:",as_array"`
 	A        int
 }
 
