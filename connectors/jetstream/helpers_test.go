@@ -56,7 +56,7 @@ func serve(t testing.TB) (*natsd.Server, *nats.Conn) {
 }
 
 func testContext(t testing.TB, nc *nats.Conn) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return jetstream.WithProvider(ctx, jetstream.FromConn(nc))
 }
@@ -165,6 +165,9 @@ func (d *drive) until(most int, stop func() bool) *drive {
 		d.bad = append(d.bad, d.recs.Bad...)
 		if d.end, d.err = p.End, err; d.end || err != nil {
 			return d
+		}
+		if len(d.recs.Values)+len(d.recs.Bad) > 0 {
+			patience.Reset(20 * time.Second)
 		}
 		if p.More || stop() {
 			continue

@@ -32,7 +32,7 @@ func TestReadInOrderAndResume(t *testing.T) {
 	d = open(t, ctx, src, 0, at).read(5000 - n)
 	d.want(n, 5000)
 	publish(t, ctx, nc, "S", 5000, 10, subject("s")) // while it waits
-	d.read(5010 - n).want(n, 5010)
+	d.read(5010-n).want(n, 5010)
 	if lag := d.r.Lag(); lag != 0 {
 		t.Fatalf("lag %d at the end", lag)
 	}
