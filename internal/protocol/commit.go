@@ -73,11 +73,7 @@ type LaneStart struct {
 
 // NewLane returns the committer of a lane for a task of generation gen.
 func NewLane(job string, id LaneID, gen base.Generation, start LaneStart) *Lane {
-	l := &Lane{job: job, id: id, gen: gen, restored: start.Restored, known: start.Known, tip: start.Marker, seq: start.Seq}
-	if start.Known {
-		l.committed = start.Marker.Epoch
-	}
-	return l
+	return &Lane{job: job, id: id, gen: gen, restored: start.Restored, known: start.Known, tip: start.Marker, seq: start.Seq}
 }
 
 // LaneEvent is a fact for a Lane.
@@ -253,7 +249,7 @@ func (l *Lane) repeated(b Claimed, end MarkerID) []LaneAction {
 	if i >= 0 && l.queue[i].Manifest != b.Manifest || end.Epoch == l.last.Epoch && end != l.last {
 		return l.broken("epoch %d was handed in with manifests %s and %s", b.Epoch, b.Manifest.Short(), l.last.Manifest.Short())
 	}
-	if i >= 0 {
+	if i >= 0 || l.committed == 0 {
 		return nil
 	}
 	return []LaneAction{LaneDone{l.committed}}
@@ -337,11 +333,13 @@ func (l *Lane) onMarker(ev MarkerRead) []LaneAction {
 // the marker is right. Everything else must not happen, except errNewer.
 func (l *Lane) judge(id MarkerID, seq uint64) error {
 	head, pred := &l.queue[0], l.pred()
+	if l.known && (id.Epoch < l.tip.Epoch || id.Epoch == l.tip.Epoch && id.Chunk < l.tip.Chunk) {
+		return fmt.Errorf("the marker was %s and is %s: the stream lost it", l.tip, id)
+	}
 	switch {
+	case l.known && id == l.tip && seq != l.seq && !id.IsZero():
+		return fmt.Errorf("marker %s was at sequence %d and is at %d: the stream was replaced", id, l.seq, seq)
 	case id == pred:
-		if l.known && l.tip == pred && !id.IsZero() && l.seq != seq {
-			return fmt.Errorf("marker %s was at sequence %d and is at %d: the stream was replaced", id, l.seq, seq)
-		}
 		return nil
 	case id.IsZero():
 		return fmt.Errorf("the lane has no marker, but %s was committed: the stream lost it", pred)

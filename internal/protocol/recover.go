@@ -27,6 +27,11 @@ type RecoveryConfig struct {
 // a pure step function. Every question it asks must be answered; several may be
 // open at a time. It never falls back to an older epoch: what contradicts the
 // newest one ends the recovery.
+//
+// A deployment that is still alive may make epochs durable and commit them
+// meanwhile. Therefore the store is probed once more after the markers were
+// read, and the markers are read again when it has moved: then no marker can be
+// ahead of the newest epoch, and none can be missing that a newer manifest knew.
 type Recovery struct {
 	cfg   RecoveryConfig
 	known map[base.Epoch]foundEpoch // looked up by epoch only, never iterated
@@ -39,10 +44,9 @@ type Recovery struct {
 	manifest *Manifest
 	lanes    []laneWalk
 	markers  int // lanes whose marker is not read yet
-	// probedFrom is the tip from which epochs were last probed again because a
-	// marker was ahead; finding nothing newer makes the marker inexplicable.
-	probedFrom base.Epoch
-	reprobed   bool
+	// marked says that the markers were read after tip was found to be the
+	// newest epoch.
+	marked bool
 }
 
 type recoveryPhase uint8
@@ -218,7 +222,7 @@ func (r *Recovery) onEpoch(ev EpochRead) []RecoveryAction {
 	if r.phase == recoverRecord {
 		return r.walk()
 	}
-	r.tip = r.at
+	r.tip, r.marked = r.at, false
 	r.at++
 	return r.ask()
 }
@@ -228,8 +232,8 @@ func (r *Recovery) onNoEpoch() []RecoveryAction {
 	switch first := max(r.cfg.Floor, 1); {
 	case r.phase == recoverRecord:
 		return r.storeBroken("the record is missing, but a lane has not committed all before it", nil)
-	case r.reprobed && r.tip == r.probedFrom:
-		return r.plan() // nothing newer; the plan names the marker that is ahead
+	case r.marked:
+		return r.plan()
 	case r.tip > 0 && r.known[r.tip].record.Gen > r.cfg.Gen:
 		r.phase = recoverOver
 		return []RecoveryAction{RecoverySuperseded{r.known[r.tip].record.Gen}}

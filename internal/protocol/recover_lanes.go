@@ -40,7 +40,9 @@ func (r *Recovery) onMarker(ev LaneMarkerRead) []RecoveryAction {
 	if r.markers > 0 {
 		return nil
 	}
-	return r.plan()
+	r.marked = true
+	r.phase, r.at = recoverProbe, max(r.tip+1, r.cfg.Floor)
+	return r.ask()
 }
 
 // plan starts the walks of all lanes (R5).
@@ -48,12 +50,7 @@ func (r *Recovery) plan() []RecoveryAction {
 	for i := range r.lanes {
 		l := &r.lanes[i]
 		if l.marker.Epoch > r.tip {
-			if r.reprobed && r.probedFrom == r.tip {
-				return r.laneBroken(l.id, "the sink is ahead of the checkpoint store: the marker is %s, the newest epoch is %d", l.marker, r.tip)
-			}
-			// A deployment that is still alive may have made the epoch
-			// durable and committed it after the probe: look again.
-			return r.reprobe()
+			return r.laneBroken(l.id, "the sink is ahead of the checkpoint store: the marker is %s, the newest epoch is %d", l.marker, r.tip)
 		}
 	}
 	for i := range r.lanes {
@@ -63,13 +60,6 @@ func (r *Recovery) plan() []RecoveryAction {
 	}
 	r.at = r.tip
 	return r.walk()
-}
-
-// reprobe looks once more for newer epochs.
-func (r *Recovery) reprobe() []RecoveryAction {
-	r.reprobed, r.probedFrom = true, r.tip
-	r.phase, r.at = recoverProbe, max(r.tip+1, r.cfg.Floor, 1)
-	return r.ask()
 }
 
 // startWalk sets the lane's cursor from the newest manifest.
