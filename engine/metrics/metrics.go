@@ -1,0 +1,133 @@
+// Package metrics exposes a running job to Prometheus. The engine counts in plain
+// atomics and knows nothing of this package; a collector reads them when it is
+// scraped, so a metric costs the data path nothing.
+//
+// Labels are bounded: the job's name, the operators of its plan (a task goes by
+// the name of its first operator), the numbers of its subtasks, and fixed words.
+// Counters of subtasks start anew with each deployment of a job, as rate() and
+// increase() expect of a restarted process.
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirflow/weir/engine"
+	"github.com/weirflow/weir/engine/checkpoint"
+	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/clock"
+)
+
+// Job is what the collector reads; *engine.Job implements it.
+type Job interface {
+	Plan() *engine.Plan
+	Tasks() []engine.TaskInfo
+	Checkpoints() checkpoint.Figures
+	Phase() engine.Phase
+	Restarts() (int, error)
+	Limits() engine.Limits
+}
+
+// Collector collects the metrics of one job.
+type Collector struct {
+	job     Job
+	clk     clock.Clock
+	sources map[string]bool
+}
+
+// New returns a collector of a job. clk is the job's clock, for lags.
+func New(job Job, clk clock.Clock) *Collector {
+	c := &Collector{job: job, clk: clk, sources: map[string]bool{}}
+	for _, t := range job.Plan().Tasks {
+		c.sources[t.UID] = t.Source
+	}
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range taskMetrics {
+		ch <- m.desc
+	}
+	for _, d := range jobMetrics {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	name := c.job.Plan().Job
+	now := c.clk.Now()
+	for _, t := range c.job.Tasks() {
+		s := sample{info: t, source: c.sources[t.Task], now: now}
+		for _, m := range taskMetrics {
+			if v, ok := m.read(&s); ok {
+				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, name, t.Task, strconv.Itoa(t.Index))
+			}
+		}
+	}
+	c.collectJob(ch, name)
+	c.collectCheckpoints(ch, name)
+}
+
+func (c *Collector) collectJob(ch chan<- prometheus.Metric, name string) {
+	phase := c.job.Phase()
+	for _, p := range engine.Phases {
+		v := 0.0
+		if p == phase {
+			v = 1
+		}
+		ch <- prometheus.MustNewConstMetric(jobState, prometheus.GaugeValue, v, name, p.String())
+	}
+	n, _ := c.job.Restarts()
+	ch <- prometheus.MustNewConstMetric(jobRestarts, prometheus.CounterValue, float64(n), name)
+	l := c.job.Limits()
+	ch <- prometheus.MustNewConstMetric(memoryLimit, prometheus.GaugeValue, float64(l.Memory), name)
+	ch <- prometheus.MustNewConstMetric(uncommittedLimit, prometheus.GaugeValue, float64(l.Uncommitted), name)
+}
+
+func (c *Collector) collectCheckpoints(ch chan<- prometheus.Metric, name string) {
+	f := c.job.Checkpoints()
+	buckets := map[float64]uint64{}
+	var n uint64
+	for i, bound := range checkpoint.DurationBounds() {
+		n += uint64(f.Durations[i])
+		buckets[bound] = n
+	}
+	n += uint64(f.Durations[len(f.Durations)-1])
+	ch <- prometheus.MustNewConstHistogram(checkpointDuration, n, seconds(f.SumNanos), buckets, name)
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, name)
+	}
+	gauge(checkpointBytes, float64(f.NewBytes))
+	gauge(checkpointFullBytes, float64(f.FullBytes))
+	gauge(checkpointsUncommitted, float64(f.Uncommitted))
+	open := 0.0
+	if f.InProgress {
+		open = 1
+	}
+	gauge(checkpointsInProgress, open)
+	if f.LastAt > 0 {
+		gauge(checkpointLast, seconds(f.LastAt))
+	}
+	ch <- prometheus.MustNewConstMetric(checkpoints, prometheus.CounterValue, float64(f.Durable), name, "completed")
+	ch <- prometheus.MustNewConstMetric(checkpoints, prometheus.CounterValue, float64(f.Aborted), name, "failed")
+}
+
+// seconds converts nanoseconds.
+func seconds(nanos int64) float64 { return float64(nanos) / 1e9 }
+
+// sample is one subtask at one scrape.
+type sample struct {
+	info   engine.TaskInfo
+	source bool
+	now    base.Timestamp
+}
+
+// watermark returns the subtask's watermark unless it is a sentinel: before the
+// first record there is none, and after the end of input it says nothing.
+func (s *sample) watermark() (base.Timestamp, bool) {
+	w := s.info.Stats.Watermark.Load()
+	return w, w != base.MinTime && w != base.MaxTime
+}
