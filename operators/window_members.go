@@ -81,7 +81,7 @@ func (m *members[K, A]) clear() {
 // begin that have to be added.
 func (m *members[K, A]) enter(first, last base.Timestamp) (from base.Timestamp) {
 	from = m.entered + 1
-	if !m.ready || m.next != last || m.table.Len() == 0 {
+	if !m.ready || m.next != last {
 		m.clear()
 		from = first
 	}

@@ -149,7 +149,6 @@ func (o *sessions[K, T, A, R]) fire(w base.Timestamp) {
 		clear(o.accs[k:])
 		o.accs = o.accs[:k]
 	}
-	o.at = base.MinTime // the key must be registered anew
 }
 
 // save writes the key in hand back. It is registered at the time of its next
