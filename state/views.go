@@ -1,0 +1,5 @@
+package state
+
+type currentKey struct{}
+
+type viewState struct{}
