@@ -60,6 +60,7 @@ func TestStartsAndEnds(t *testing.T) {
 		"one message":            {[]jetstream.SourceOption{jetstream.FromSequence(11), jetstream.UntilSequence(11)}, 10, 11},
 		"next sequence":          {[]jetstream.SourceOption{jetstream.FromSequence(102), jetstream.UntilNow()}, 0, 0},
 		"filter, end left out":   {[]jetstream.SourceOption{jetstream.Subject("s"), jetstream.UntilSequence(101)}, 0, 100},
+		"end before first match": {[]jetstream.SourceOption{jetstream.Subject("other"), jetstream.UntilSequence(50)}, 0, 0},
 		"from time":              {[]jetstream.SourceOption{jetstream.FromTime(middle), jetstream.UntilNow()}, 50, 101},
 		"until time":             {[]jetstream.SourceOption{jetstream.UntilTime(middle)}, 0, 50},
 		"until time now":         {[]jetstream.SourceOption{jetstream.UntilTime(time.Now())}, 0, 101},
