@@ -106,17 +106,17 @@ func KeyBy[K comparable, T any](in Stream[T], name string, key func(T) K, opts .
 			"use a string, an integer, a bool, a byte array or a struct of these")
 		return KeyedStream[K, T]{Stream: newStream[T](j, c, uid, true)}
 	}
-	out := exchange(in, c, uid, operators.Partition{Kind: operators.ByHash}, where, func(s *operators.Subtask, next operators.Consumer[T]) operators.Consumer[T] {
-		return operators.KeyBy(s, uid, key, kc.Hash, next)
+	out := exchange(in, c, uid, operators.Partition{Kind: operators.ByHash}, where, func(s *operators.Subtask, out int) operators.Consumer[T] {
+		return operators.KeyBy(s, uid, out, key, kc.Hash)
 	})
 	out.keyed = true
 	return KeyedStream[K, T]{Stream: out, key: key, codec: kc}
 }
 
-// exchange connects a stream to the head of another chain; before makes the
-// operator that runs on the sending side.
+// exchange connects a stream to the head of another chain; send makes the operator
+// that writes to the output of the sending side, nil for a plain one.
 func exchange[T any](in Stream[T], to *chain, uid string, part operators.Partition, where string,
-	before func(*operators.Subtask, operators.Consumer[T]) operators.Consumer[T],
+	send func(s *operators.Subtask, out int) operators.Consumer[T],
 ) Stream[T] {
 	j := in.j
 	out := newStream[T](j, to, uid, false)
@@ -127,13 +127,10 @@ func exchange[T any](in Stream[T], to *chain, uid string, part operators.Partiti
 		return out
 	}
 	n := j.connect(in.chain, to, part, mk)
-	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
-		edge := operators.ToEdge[T](s, n, part)
-		if before == nil {
-			return edge
-		}
-		return before(s, edge)
-	})
+	if send == nil {
+		send = func(s *operators.Subtask, out int) operators.Consumer[T] { return operators.ToEdge[T](s, out, part) }
+	}
+	in.attach(func(s *operators.Subtask) operators.Consumer[T] { return send(s, n) })
 	to.heads = append(to.heads, func(s *operators.Subtask) error {
 		operators.Head(s, out.bind(s))
 		return nil

@@ -66,10 +66,14 @@ func (b *TypedBatch[T]) Reset() {
 	b.Metas, b.Vals = b.Metas[:0], b.Vals[:0]
 }
 
+// add appends a record and returns the new length. The columns have room for
+// MaxBatch records from the start, so that nothing grows here.
 func (b *TypedBatch[T]) add(m *base.Meta, v *T) int {
-	b.Metas = append(b.Metas, *m)
-	b.Vals = append(b.Vals, *v)
-	return len(b.Vals)
+	n := len(b.Vals)
+	b.Metas, b.Vals = b.Metas[:n+1], b.Vals[:n+1]
+	b.Metas[n] = *m
+	b.Vals[n] = *v
+	return n + 1
 }
 
 // metaWireLen is the length of a record's fixed metadata on the wire.

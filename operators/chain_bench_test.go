@@ -88,8 +88,7 @@ func BenchmarkKeyByToTwo(b *testing.B) {
 	batch := mk().(*operators.TypedBatch[rec])
 	fill(batch)
 	s := newSubtask([]operators.Port{&nowhere{mk()}, &nowhere{mk()}})
-	edge := operators.ToEdge[rec](s, 0, operators.Partition{Kind: operators.ByHash})
-	operators.Head(s, operators.KeyBy(s, "by", func(r rec) uint64 { return r.A }, base.HashUint64, edge))
+	operators.Head(s, operators.KeyBy(s, "by", 0, func(r rec) uint64 { return r.A }, base.HashUint64))
 	b.ReportAllocs()
 	for i := 0; i < b.N; i += len(batch.Vals) {
 		if err := s.Process(0, batch); err != nil {

@@ -92,15 +92,3 @@ func FlatMap[A, B any](s *Subtask, uid string, f func(A, func(B)), out Consumer[
 		f(*v, emit)
 	}}
 }
-
-// KeyBy sets the key hash of every record.
-func KeyBy[T any, K comparable](s *Subtask, uid string, key func(T) K, hash func(K) uint64, out Consumer[T]) Consumer[T] {
-	op, next := s.operator(uid), out.One
-	var meta base.Meta
-	return Consumer[T]{One: func(m *base.Meta, v *T) {
-		s.at = op
-		meta = *m
-		meta.Hash = hash(key(*v))
-		next(&meta, v)
-	}}
-}

@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"math/bits"
+
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/protocol"
 )
@@ -72,18 +74,74 @@ func (p Partition) target(m *base.Meta, n int) int {
 type edgeWriter[T any] struct {
 	sub    *Subtask
 	ports  []Port
-	fill   []*TypedBatch[T]
+	fill   []filling[T]
 	part   Partition
 	hashed bool
 	single int
 }
 
+// filling is a batch under way to one receiver. The columns are those of the
+// batch, at full length: one counter instead of two lengths to keep per record.
+type filling[T any] struct {
+	metas []base.Meta
+	vals  []T
+	n     int
+	batch *TypedBatch[T]
+}
+
+func (f *filling[T]) set(b Batch) {
+	f.batch = b.(*TypedBatch[T])
+	f.metas, f.vals, f.n = f.batch.Metas[:MaxBatch], f.batch.Vals[:MaxBatch], 0
+}
+
+// add copies a record and reports whether the batch is full.
+func (f *filling[T]) add(m *base.Meta, v *T, hash uint64) bool {
+	d := &f.metas[f.n]
+	*d = *m
+	d.Hash = hash
+	f.vals[f.n] = *v
+	f.n++
+	return f.n == MaxBatch
+}
+
 // ToEdge returns the consumer that writes to output edge number out of the
 // subtask.
 func ToEdge[T any](s *Subtask, out int, part Partition) Consumer[T] {
+	return Consumer[T]{One: newEdgeWriter[T](s, out, part).one}
+}
+
+// KeyBy returns the consumer that sets the key hash of every record and writes it
+// to output edge number out, to the owner of that hash. It is one step, because
+// the record's metadata would otherwise be copied twice.
+func KeyBy[T any, K comparable](s *Subtask, uid string, out int, key func(T) K, hash func(K) uint64) Consumer[T] {
+	op, w := s.operator(uid), newEdgeWriter[T](s, out, Partition{Kind: ByHash})
+	fill, n := w.fill, uint64(len(w.ports))
+	one := func(m *base.Meta, v *T) {
+		s.at = op
+		h := hash(key(*v))
+		i, _ := bits.Mul64(h, n) // base.OwnerOf
+		if fill[i].add(m, v, h) {
+			w.send(int(i))
+		}
+	}
+	return Consumer[T]{One: one, Batch: func(metas []base.Meta, vals []T) {
+		s.at = op
+		for k := range vals {
+			s.cur = &metas[k]
+			h := hash(key(vals[k]))
+			i, _ := bits.Mul64(h, n)
+			if fill[i].add(&metas[k], &vals[k], h) {
+				w.send(int(i))
+			}
+		}
+	}}
+}
+
+func newEdgeWriter[T any](s *Subtask, out int, part Partition) *edgeWriter[T] {
 	w := &edgeWriter[T]{sub: s, ports: s.Env.Ports[out], part: part, single: -1, hashed: part.Kind == ByHash}
-	for _, p := range w.ports {
-		w.fill = append(w.fill, p.New().(*TypedBatch[T]))
+	w.fill = make([]filling[T], len(w.ports))
+	for i, p := range w.ports {
+		w.fill[i].set(p.New())
 	}
 	if part.Kind == Forward && len(w.ports) == s.Env.Parallelism {
 		w.single = s.Env.Index
@@ -92,7 +150,7 @@ func ToEdge[T any](s *Subtask, out int, part Partition) Consumer[T] {
 		w.single = 0
 	}
 	s.edges = append(s.edges, w)
-	return Consumer[T]{One: w.one}
+	return w
 }
 
 func (w *edgeWriter[T]) one(m *base.Meta, v *T) {
@@ -104,43 +162,45 @@ func (w *edgeWriter[T]) one(m *base.Meta, v *T) {
 			i = w.part.target(m, len(w.ports))
 		}
 	}
-	if w.fill[i].add(m, v) >= MaxBatch {
+	if w.fill[i].add(m, v, m.Hash) {
 		w.send(i)
 	}
 }
 
+// send hands the records gathered for a receiver over, if there are any.
 func (w *edgeWriter[T]) send(i int) {
-	if w.sub.err != nil {
-		w.fill[i].Reset()
+	f := &w.fill[i]
+	if f.n == 0 {
 		return
 	}
-	b, err := w.ports[i].Send(w.fill[i])
+	if w.sub.err != nil {
+		f.n = 0
+		return
+	}
+	f.batch.Metas, f.batch.Vals = f.metas[:f.n], f.vals[:f.n]
+	b, err := w.ports[i].Send(f.batch)
 	if err != nil {
 		w.sub.Fail(err)
-		w.fill[i].Reset()
-		return
 	}
-	w.fill[i] = b.(*TypedBatch[T])
+	f.set(b)
 }
 
 // flush hands on what is there: to every receiver when force is set, else only
 // to those that wait.
 func (w *edgeWriter[T]) flush(force bool) {
-	for i, b := range w.fill {
-		if len(b.Vals) > 0 && (force || w.ports[i].Idle()) {
+	for i := range w.fill {
+		if w.fill[i].n > 0 && (force || w.ports[i].Idle()) {
 			w.send(i)
 		}
 	}
 }
 
+// watermark sends event time on. It must not overtake records, so a partial batch
+// goes first; that costs a busy receiver a small batch per watermark, and sources
+// emit few of them.
 func (w *edgeWriter[T]) watermark(t base.Timestamp) {
 	for i, p := range w.ports {
-		// A watermark must not overtake records; a partial batch goes first. To
-		// a busy receiver that costs a small batch per watermark, and sources
-		// emit few of them.
-		if len(w.fill[i].Vals) > 0 {
-			w.send(i)
-		}
+		w.send(i)
 		p.Watermark(t)
 	}
 }
@@ -154,18 +214,14 @@ func (w *edgeWriter[T]) markIdle() {
 
 func (w *edgeWriter[T]) barrier(b protocol.Barrier) {
 	for i, p := range w.ports {
-		if len(w.fill[i].Vals) > 0 {
-			w.send(i)
-		}
+		w.send(i)
 		p.Barrier(b)
 	}
 }
 
 func (w *edgeWriter[T]) end() {
 	for i, p := range w.ports {
-		if len(w.fill[i].Vals) > 0 {
-			w.send(i)
-		}
+		w.send(i)
 		p.End()
 	}
 }
