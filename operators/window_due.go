@@ -29,6 +29,7 @@ type dueTable[K comparable] struct {
 	heap      dueHeap
 	loading   bool
 	walk      state.Cursor
+	waiting   []due // set for the stretch that is being loaded
 	key       stateKey
 }
 
@@ -66,6 +67,11 @@ func (d *dueTable[K]) stretch(t base.Timestamp) int64 {
 // set notes that a key is due at t.
 func (d *dueTable[K]) set(t base.Timestamp, k *stateKey) {
 	n := d.stretch(t)
+	if d.loading && n == d.loaded {
+		// A table must not change while it is walked.
+		d.waiting = append(d.waiting, due{t, k.hash, slices.Clone(k.b)})
+		return
+	}
 	p, _ := d.keys.upsert(d.group.Namespace(n), k)
 	*(*int64)(p) = t
 	if n <= d.loaded {
@@ -101,7 +107,15 @@ func (d *dueTable[K]) load(w base.Timestamp) (none, through bool) {
 		heap.Push(&d.heap, due{at, hash, slices.Clone(key)})
 		return true
 	})
-	d.loading = !through
+	if through {
+		d.loading = false
+		for _, e := range d.waiting {
+			d.keys.walked(&d.key, e.hash, e.key)
+			d.set(e.at, &d.key)
+		}
+		clear(d.waiting)
+		d.waiting = d.waiting[:0]
+	}
 	return false, through
 }
 

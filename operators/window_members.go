@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/codec"
 	"github.com/weirflow/weir/state"
 	"github.com/weirflow/weir/window"
 )
@@ -41,13 +42,17 @@ type members[K comparable, A any] struct {
 	key   stateKey
 }
 
-// memberHead begins the value of a member; the total follows.
+// memberHead begins the value of a member.
 type memberHead struct {
-	slices int32
-	slot   int32 // number of its block, from 1
+	Slices int32
+	Slot   int32 // number of its block, from 1
 }
 
-const memberHeadSize = int(unsafe.Sizeof(memberHead{}))
+// memberTotal is the value of a member with a running total.
+type memberTotal[A any] struct {
+	memberHead
+	Total A
+}
 
 // blocksBudget bounds the memory of one operator's blocks in one subtask; keys
 // beyond it are computed from all slices of the window.
@@ -56,19 +61,30 @@ const blocksBudget = 64 << 20
 func newMembers[K comparable, A any](s *Subtask, uid string, ops *window.Ops[A], store *accStore[K, A], slices int) (*members[K, A], error) {
 	m := &members[K, A]{ops: ops, store: store, totals: store.raw && ops.Subtract != nil, keys: newKeyBatch()}
 	var acc A
-	d := state.Decl{
-		Operator: uid, Name: "window", Key: store.keys.kind(), ValueSize: memberHeadSize, Schema: "derived from slices",
-	}
+	d, err := memberDecl[memberHead]()
 	if m.totals {
-		d.ValueSize += int(unsafe.Sizeof(acc))
+		d, err = memberDecl[memberTotal[A]]()
 	}
+	if err != nil {
+		return nil, err
+	}
+	d.Operator, d.Name, d.Key = uid, "window", store.keys.kind()
 	// Blocks copy and keep accumulators, which only pays for small ones.
 	if !m.totals && store.raw && slices > window.RecombineMax {
 		m.maxBlocks = blocksBudget / (slices * (16 + int(unsafe.Sizeof(acc))))
 	}
-	var err error
 	m.group, err = s.Env.Backend.Group(d)
 	return m, err
+}
+
+func memberDecl[V any]() (d state.Decl, err error) {
+	c, err := codec.For[V]()
+	if err != nil {
+		return d, err
+	}
+	d.ValueSize, _ = c.Fixed()
+	d.Schema = c.Schema().String()
+	return d, nil
 }
 
 // clear forgets all members.
@@ -118,8 +134,8 @@ func (m *members[K, A]) move(slice *state.Table, at *state.Cursor, in bool) (thr
 		if m.totals {
 			m.ops.Subtract(totalOf[A](p), &m.accs[i])
 		}
-		if h.slices--; h.slices == 0 {
-			m.release(h.slot)
+		if h.Slices--; h.Slices == 0 {
+			m.release(h.Slot)
 			m.gone = append(m.gone, i)
 		}
 	}
@@ -132,16 +148,16 @@ func (m *members[K, A]) move(slice *state.Table, at *state.Cursor, in bool) (thr
 
 // count counts a slice of a member; a new one gets a block if there is one.
 func (m *members[K, A]) count(h *memberHead) {
-	h.slices++
-	if h.slices > 1 {
+	h.Slices++
+	if h.Slices > 1 {
 		return
 	}
 	switch n := len(m.free); {
 	case n > 0:
-		h.slot, m.free = m.free[n-1], m.free[:n-1]
+		h.Slot, m.free = m.free[n-1], m.free[:n-1]
 	case len(m.blocks) < m.maxBlocks:
 		m.blocks = append(m.blocks, window.Blocks[A]{})
-		h.slot = int32(len(m.blocks))
+		h.Slot = int32(len(m.blocks))
 	}
 }
 
@@ -163,8 +179,8 @@ func (m *members[K, A]) added(sliceEnd base.Timestamp, k *stateKey, fresh bool) 
 	if fresh {
 		m.count(h)
 	}
-	if h.slot > 0 && m.blocks[h.slot-1].Covers(sliceEnd) {
-		m.blocks[h.slot-1].Reset()
+	if h.Slot > 0 && m.blocks[h.Slot-1].Covers(sliceEnd) {
+		m.blocks[h.Slot-1].Reset()
 	}
 	if m.totals {
 		return totalOf[A](p)
@@ -179,7 +195,7 @@ func (m *members[K, A]) list(at *state.Cursor) (through bool) {
 	return m.table.Walk(at, walkStep, func(hash uint64, key, val []byte) bool {
 		m.store.keys.walked(&m.key, hash, key)
 		m.keys.copied(m.store.keys.ints, &m.key)
-		m.slots = append(m.slots, (*memberHead)(unsafe.Pointer(unsafe.SliceData(val))).slot)
+		m.slots = append(m.slots, (*memberHead)(unsafe.Pointer(unsafe.SliceData(val))).Slot)
 		return true
 	})
 }
@@ -197,4 +213,4 @@ func (m *members[K, A]) total(val []byte) *A {
 	return totalOf[A](unsafe.Pointer(unsafe.SliceData(val)))
 }
 
-func totalOf[A any](p unsafe.Pointer) *A { return (*A)(unsafe.Add(p, memberHeadSize)) }
+func totalOf[A any](p unsafe.Pointer) *A { return &(*memberTotal[A])(p).Total }

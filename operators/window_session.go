@@ -42,9 +42,12 @@ func newSessions[K comparable, T, A, R any](s *Subtask, spec WindowSpec[K, T, A,
 	}
 	o.form.ints = false // values of any length are addressed by the bytes of the key
 	o.keys = &o.form
-	var err error
+	c, err := codec.For[[]session[A]]()
+	if err != nil {
+		return Consumer[T]{}, err
+	}
 	if o.group, err = s.Env.Backend.Group(state.Decl{
-		Operator: spec.UID, Name: "sessions", Key: state.KeyBytes, Schema: "sessions of " + spec.Acc.Schema().String(),
+		Operator: spec.UID, Name: "sessions", Key: state.KeyBytes, Schema: c.Schema().String(),
 	}); err != nil {
 		return Consumer[T]{}, err
 	}
@@ -223,6 +226,12 @@ func (o *sessions[K, T, A, R]) fireDue(t base.Timestamp, k *stateKey, w base.Tim
 	}
 	o.fire(w)
 	o.save(w)
+}
+
+// session describes what is kept of a session; see sessionCodec for how.
+type session[A any] struct {
+	First, Last base.Timestamp
+	Acc         A
 }
 
 // sessionCodec encodes the sessions of a key: the time it is registered at, then
