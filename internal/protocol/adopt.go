@@ -68,7 +68,7 @@ func Adopt(f AdoptionFacts) (Adoption, error) {
 			return a, fmt.Errorf("task %s runs plan %s, want %s", p.Task, r.Status.PlanHash.Short(), f.PlanHash.Short())
 		case r.Status.Confirmed > f.Tip.Epoch:
 			return a, base.Fatal(&base.Error{
-				Code: "WEIR-0382", Where: "task " + p.Task.String(),
+				Code: "WEIR-0390", Where: "task " + p.Task.String(),
 				What: fmt.Sprintf("epoch %d was durable, but the newest one in the checkpoint store is %d", r.Status.Confirmed, f.Tip.Epoch),
 				Next: "the checkpoint store lost data; restore it from a copy",
 			})
@@ -122,7 +122,7 @@ func MatchSchemas(have, want []Schema, drop []string) ([]SchemaChange, error) {
 	}
 	if lost != nil {
 		return nil, base.Fatal(&base.Error{
-			Code: "WEIR-0383",
+			Code: "WEIR-0391",
 			What: fmt.Sprintf("the checkpoint has state that the job does not declare: %q", lost),
 			Next: "restore the operator under its name, or name the state to drop",
 		})

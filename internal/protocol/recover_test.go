@@ -375,7 +375,7 @@ func TestMatchSchemas(t *testing.T) {
 	if _, err = MatchSchemas(have, have[:2], []string{"b/z"}); err != nil {
 		t.Error(err)
 	}
-	if _, err = MatchSchemas(have, have[:2], nil); base.CodeOf(err) != "WEIR-0383" || !strings.Contains(err.Error(), "b/z") {
+	if _, err = MatchSchemas(have, have[:2], nil); base.CodeOf(err) != "WEIR-0391" || !strings.Contains(err.Error(), "b/z") {
 		t.Error(err)
 	}
 }
