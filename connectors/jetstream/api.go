@@ -21,7 +21,7 @@ const apiTimeout = 5 * time.Second
 // Error codes of the server that decide something here.
 const (
 	errCodeNoMessage       = 10037
-	errCodeNoStream        = 10059
+	errCodeMaxConsumers    = 10026
 	errCodeWrongLast       = 10071
 	errCodeWrongLastConst  = 10164
 	errCodeIncompleteBatch = 10176
@@ -105,6 +105,9 @@ func streamError(code, stream string, err error) error {
 	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
 		return &base.Error{Code: code, What: "JetStream is not enabled on the NATS server", Where: "stream " + stream,
 			Next: "enable it, or name another server", Cause: err}
+	}
+	if base.CodeOf(err) != "" {
+		return err
 	}
 	return fmt.Errorf("stream %s: %w", stream, err)
 }

@@ -47,17 +47,18 @@ var errTransient = errors.New("the server is busy")
 // batch is an atomic batch on its way to one stream. All messages are sent at
 // once; only the last is answered. It is owned by one goroutine.
 type batch struct {
-	nc  *nats.Conn
-	n   int
-	msg nats.Msg
+	nc     *nats.Conn
+	stream string
+	n      int
+	msg    nats.Msg
 	// One header map and its value slices serve all messages: the client writes
 	// them out before Publish returns.
 	id, seq []string
 }
 
 func newBatch(nc *nats.Conn, stream string) *batch {
-	b := &batch{nc: nc, id: []string{rand.Text()}, seq: []string{""}}
-	b.msg.Header = nats.Header{hdrBatchID: b.id, hdrBatchSeq: b.seq, hdrExpectName: {stream}}
+	b := &batch{nc: nc, stream: stream, id: []string{rand.Text()}, seq: []string{""}}
+	b.msg.Header = nats.Header{hdrBatchID: b.id, hdrBatchSeq: b.seq}
 	return b
 }
 
@@ -103,6 +104,7 @@ type batchAck struct {
 func (b *batch) commit(ctx context.Context, subject string, data []byte, headers base.Headers, server nats.Header) (uint64, error) {
 	b.fill(subject, data, headers)
 	b.msg.Header[hdrBatchCommit] = []string{"1"}
+	b.msg.Header[hdrExpectName] = []string{b.stream}
 	for k, v := range server {
 		b.msg.Header[k] = v
 	}
@@ -158,7 +160,8 @@ func definiteUnlessSent(err error) error {
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrBadHeaderMsg),
 		errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrInvalidConnection):
 		return errors.Join(err, errDefinite)
-	case errors.Is(err, nats.ErrReconnectBufExceeded):
+	case errors.Is(err, nats.ErrReconnectBufExceeded),
+		errors.Is(err, nats.ErrNoResponders): // no stream took it, as while a server starts
 		return errors.Join(err, errDefinite, errTransient)
 	}
 	return err

@@ -127,8 +127,7 @@ func (s *session) verify() error {
 	wake := false
 	if s.holding {
 		s.free = max(s.free, upto)
-		wake = s.hungry && s.free > s.taken
-		s.hungry = s.hungry && !wake
+		wake = s.wakeLocked()
 		s.poke()
 	} else {
 		wake = s.releaseLocked()

@@ -110,18 +110,18 @@ func (s *session) pull(a *attachment) error {
 func (a *attachment) receive(m *nats.Msg) {
 	s := a.s
 	s.mu.Lock()
-	if s.att != a || a.err != nil {
-		s.mu.Unlock()
-		return
-	}
-	a.alive = true
 	var wake, poke bool
-	if at, ok := parseReply(m.Reply); ok {
-		wake, poke = a.deliverLocked(m, at)
-	} else {
-		wake = a.statusLocked(m)
-		poke = true
+	if s.att == a && a.err == nil {
+		a.alive = true
+		if at, ok := parseReply(m.Reply); ok {
+			wake, poke = a.deliverLocked(m, at)
+		} else {
+			wake = a.statusLocked(m)
+			poke = true
+		}
 	}
+	// A message that put nothing may still be the last of a burst.
+	wake = wake || s.wakeLocked()
 	s.mu.Unlock()
 	if wake {
 		s.wake()
@@ -149,9 +149,18 @@ func (a *attachment) deliverLocked(m *nats.Msg, at delivery) (wake, poke bool) {
 		it.msg = nil
 	}
 	held := s.holding
+	s.coming = s.hungry && a.burst()
 	wake = s.putLocked(it)
+	s.coming = false
 	s.anchorSeq, s.anchorTime = at.sseq, at.time
 	return wake, s.holding && !held
+}
+
+// burst reports whether the client holds further messages for this subscription.
+// Its count includes the one being delivered.
+func (a *attachment) burst() bool {
+	n, _, err := a.sub.Pending()
+	return err == nil && n > 1
 }
 
 // isMarker reports whether a message is a sink's commit marker, which no source

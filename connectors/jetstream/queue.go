@@ -6,6 +6,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// wakeBatch messages wake the reader also in the middle of a burst.
+const wakeBatch = 256
+
 // item is one message of the split in the order of the stream. msg is nil when
 // only the position moves on: over a commit marker, or over messages that the
 // filter leaves out.
@@ -47,6 +50,8 @@ type queue struct {
 	waiting int64
 	// hungry is set when the reader found nothing and waits for wake.
 	hungry bool
+	// coming says that the message put now is not the last of a burst.
+	coming bool
 	err    error
 	// end is the last sequence to read, once it is known.
 	end    uint64
@@ -86,7 +91,15 @@ func (q *queue) releaseLocked() (wake bool) {
 		return false
 	}
 	q.free = q.put
-	wake = q.hungry && q.free > q.taken
+	return q.wakeLocked()
+}
+
+// wakeLocked decides whether the reader is woken: not yet when the next message is
+// here already and will decide again, because waking for each of a burst costs more
+// than the messages do.
+func (q *queue) wakeLocked() (wake bool) {
+	n := q.free - q.taken
+	wake = q.hungry && n > 0 && (!q.coming || n >= wakeBatch)
 	q.hungry = q.hungry && !wake
 	return wake
 }

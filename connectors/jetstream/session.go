@@ -35,9 +35,9 @@ const (
 	// minBackoff and maxBackoff bound the wait before a session starts over.
 	minBackoff = 20 * time.Millisecond
 	maxBackoff = 2 * time.Second
-	// missingTries is how often a stream may be missing after a reconnect, while
-	// the server recovers, before the reader gives up.
-	missingTries = 20
+	// failedTries is how many attempts in a row may fail on a server that is
+	// connected, and may still be recovering, before the reader gives up.
+	failedTries = 20
 )
 
 // errReset makes a session start over at its own position.
@@ -125,26 +125,24 @@ func (s *session) take(dst []item) ([]item, error) {
 // run keeps a consumer until the session is closed or must fail.
 func (s *session) run() {
 	defer close(s.done)
-	missing := 0
+	failed := 0
 	for try := 0; s.ctx.Err() == nil; try++ {
 		progress := s.lastSeq()
 		err := s.attempt()
 		if s.ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, natsjs.ErrStreamNotFound) {
-			if missing++; missing > missingTries {
-				err = base.Fatal(streamError(CodeIdentity, s.stream, err))
-			}
-		} else {
-			missing = 0
+		switch {
+		case s.lastSeq() != progress:
+			try, failed = 0, 0
+		case errors.Is(err, errReset), s.nc.Status() != nats.CONNECTED:
+			failed = 0
+		default:
+			failed++
 		}
-		if errors.Is(err, base.ErrFatal) || s.nc.IsClosed() {
-			s.fail(err)
+		if errors.Is(err, base.ErrFatal) || s.nc.IsClosed() || failed > failedTries {
+			s.fail(streamError(CodeSource, s.stream, err))
 			return
-		}
-		if s.lastSeq() != progress {
-			try = 0
 		}
 		s.pause(min(minBackoff<<min(try, 10), maxBackoff))
 	}
@@ -282,11 +280,8 @@ func (s *session) attach(info *natsjs.StreamInfo) (*attachment, error) {
 	_ = a.sub.SetPendingLimits(-1, -1) // the pull requests bound it
 	s.mu.Lock()
 	s.att = a
-	wake := false
-	if con.CachedInfo().NumPending == 0 {
-		s.waiting = 0
-		wake = s.sawLocked(info.State.LastSeq)
-	}
+	s.waiting = int64(con.CachedInfo().NumPending)
+	wake := s.waiting == 0 && s.sawLocked(info.State.LastSeq)
 	s.mu.Unlock()
 	if wake {
 		s.wake()
@@ -297,7 +292,7 @@ func (s *session) attach(info *natsjs.StreamInfo) (*attachment, error) {
 // consumerError tells mistakes of the configuration from passing troubles.
 func (s *session) consumerError(err error) error {
 	e, ok := errors.AsType[*natsjs.APIError](err)
-	if !ok || e.Code != 400 {
+	if !ok || e.Code != 400 || e.ErrorCode == errCodeMaxConsumers {
 		return err
 	}
 	return base.Fatal(&base.Error{Code: CodeFilter, What: "the server refuses to read the stream", Where: "stream " + s.stream + ", filter " + quote(s.filter), Cause: err,

@@ -28,6 +28,7 @@ type sinkOptions struct {
 	block     string
 	markers   string
 	format    formatChoice
+	create    *StreamSpec
 	conn      *Config
 }
 
@@ -74,6 +75,7 @@ type target struct {
 	window       int
 	blockSubject string
 	markers      string
+	create       *StreamSpec
 	err          error
 	// space holds the stream's subjects once a writer was opened in this process.
 	space atomic.Pointer[[]string]
@@ -105,12 +107,21 @@ func (t *target) checkSubject(s string) error {
 	return nil
 }
 
-// open returns the connection, or what is wrong with the options.
+// open returns the connection, or what is wrong with the options. It creates the
+// stream when that was asked for.
 func (t *target) open(ctx context.Context) (nc *nats.Conn, release func(), err error) {
 	if t.err != nil {
 		return nil, nil, base.Fatal(t.err)
 	}
-	return t.acquire(ctx)
+	nc, release, err = t.acquire(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := ensure(ctx, nc, t.stream, t.create); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return nc, release, nil
 }
 
 // Publish is a sink that writes records to a stream: exactly once, unless
@@ -129,6 +140,9 @@ func Publish[T any](stream string, subject func(T) string, opts ...SinkOption) c
 	f, err := resolveFormat[T](o.format, codec.Limits{MaxRecord: maxEncoded})
 	t := &target{stream: stream, lanes: o.lanes, window: o.window, blockSubject: o.block, markers: o.markers}
 	t.cfg = o.conn
+	if t.create = o.create; t.create != nil && t.create.MarkerPrefix == "" {
+		t.create.MarkerPrefix = o.markers
+	}
 	if t.err = o.check(stream, subject == nil); t.err == nil {
 		t.err = err
 	}
@@ -164,6 +178,8 @@ func (o *sinkOptions) check(stream string, noSubject bool) error {
 	switch {
 	case stream == "":
 		return bad("the sink names no stream", "give the stream's name")
+	case o.create != nil && o.create.Name != "" && o.create.Name != stream:
+		return bad("Create describes the stream "+quote(o.create.Name), "leave its name out")
 	case o.lanes < 1 || o.lanes > 64:
 		return bad("a sink has 1 to 64 lanes", "correct Lanes")
 	case o.window < 1 || o.window > maxWindow:

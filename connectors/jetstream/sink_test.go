@@ -153,3 +153,21 @@ func TestBatchPublisher(t *testing.T) {
 	}
 	checkStored(t, ctx, nc, "S", "s", 2501)
 }
+
+func TestCreate(t *testing.T) {
+	_, nc := serve(t)
+	ctx := testContext(t, nc)
+	spec := jetstream.Create(jetstream.StreamSpec{Subjects: []string{"out.>"}})
+	w := lanes(t, ctx, spec, jetstream.MarkerPrefix("marks.here"))
+	if _, err := w.PublishChunk(ctx, 0, messages(0, 3), marker(1, 1, 1, 1, 3), 0); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, ctx, jetstream.Stream[string]("OUT", jetstream.Raw(), spec, jetstream.UntilNow()), 0, connectors.Position{}).toEnd()
+	d.want(0, 3) // the marker is known by its header
+	if _, err := jetstream.Stream[string]("NEW", jetstream.Raw(), jetstream.Create(jetstream.StreamSpec{Subjects: []string{"new"}})).Splits(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := jetstream.Stream[string]("X", jetstream.Create(jetstream.StreamSpec{Name: "Y"})).Splits(ctx); base.CodeOf(err) != jetstream.CodeSource {
+		t.Fatalf("two names: %v", err)
+	}
+}

@@ -21,6 +21,7 @@ type sourceOptions struct {
 	onGap      GapPolicy
 	format     formatChoice
 	bufMsgs    int
+	create     *StreamSpec
 	conn       *Config
 }
 
@@ -174,6 +175,8 @@ func (o *sourceOptions) check(stream string) error {
 		return bad("the source names no stream", "give the stream's name")
 	case o.partitions < 0 || o.partitions > maxPartitions:
 		return bad(fmt.Sprintf("a source has 1 to %d partitions", maxPartitions), "correct Partitions")
+	case o.create != nil && o.create.Name != "" && o.create.Name != stream:
+		return bad("Create describes the stream "+quote(o.create.Name), "leave its name out")
 	case o.bufMsgs < 64 || o.bufMsgs > 1<<16:
 		return bad("a reader buffers 64 to 65536 messages", "correct Buffer")
 	case o.start.kind == fromSequence && o.start.seq == 0:
@@ -201,6 +204,9 @@ func (s *source[T]) Splits(ctx context.Context) ([]connectors.Split, error) {
 		return nil, err
 	}
 	defer release()
+	if err := ensure(ctx, nc, s.stream, s.o.create); err != nil {
+		return nil, err
+	}
 	info, err := streamInfo(ctx, nc, s.stream)
 	if err != nil {
 		return nil, streamError(CodeSource, s.stream, err)

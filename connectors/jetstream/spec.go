@@ -42,6 +42,31 @@ type StreamSpec struct {
 	DuplicateWindow time.Duration
 }
 
+// Create makes a source or sink create its stream when it is absent, by Ensure. The
+// name in the specification may be left out. It is meant for the embedded server
+// and for development; on a server in production streams are made by its operators.
+func Create(spec StreamSpec) CreateOption { return CreateOption{spec} }
+
+// CreateOption is an option of Stream and of Publish.
+type CreateOption struct{ spec StreamSpec }
+
+// sink implements SinkOption.
+func (c CreateOption) sink(o *sinkOptions) { o.create = &c.spec }
+
+// source implements SourceOption.
+func (c CreateOption) source(o *sourceOptions) { o.create = &c.spec }
+
+// ensure creates the stream of a connector that has the option Create.
+func ensure(ctx context.Context, nc *nats.Conn, stream string, spec *StreamSpec) error {
+	if spec == nil {
+		return nil
+	}
+	s := *spec
+	s.Name = stream
+	_, err := Ensure(ctx, nc, s)
+	return err
+}
+
 // Ensure creates the stream when it is absent: on disk, with atomic batches,
 // message TTLs and rollups allowed, deletes of single messages denied. To a stream
 // that exists it adds what an exactly-once sink needs and the subjects it lacks;
