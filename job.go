@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weirflow/weir/connectors/jetstream"
 	"github.com/weirflow/weir/engine"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators"
@@ -36,8 +37,9 @@ type Error = base.Error
 
 // JobSpec is a named job: a name and the function that builds it.
 type JobSpec struct {
-	name  string
-	build func(*Job)
+	name    string
+	build   func(*Job)
+	streams []jetstream.StreamSpec
 }
 
 // NewJob names a job. The name, 1 to 64 characters of a-z, 0-9 and -, is its

@@ -1,0 +1,25 @@
+// Command weir runs the example jobs of the repository and looks at their
+// checkpoints. A job of your own is a program of your own that calls weir.Main;
+// its commands are the same.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirflow/weir"
+)
+
+func main() {
+	root := weir.NewCommand(jobs()...)
+	root.Use = "weir"
+	root.AddCommand(commands()...)
+	os.Exit(weir.Execute(root))
+}
+
+// jobs lists the jobs that this binary runs.
+func jobs() []weir.JobSpec { return nil }
+
+// commands lists the commands that this binary has besides those of weir.Main.
+func commands() []*cobra.Command { return nil }
