@@ -47,14 +47,14 @@ type Backend struct {
 	// written again.
 	failed atomic.Bool
 
-	event, proc base.Timestamp // current times, for TTL
-	key         currentKey
-	views       []viewState
-	scratch     []byte
+	times
+	key   currentKey
+	stale []staleEntry // found by a sweep, to be removed
 }
 
 func newBackend(s *Store, opts BackendOptions) *Backend {
-	b := &Backend{store: s, mem: s.mem, opts: opts, place: newPlacer(opts.Range), epoch: 1, event: base.MinTime, proc: base.MinTime}
+	b := &Backend{store: s, mem: s.mem, opts: opts, place: newPlacer(opts.Range), epoch: 1}
+	b.times = times{base.MinTime, base.MinTime, base.MinTime}
 	b.out = b.newStream()
 	return b
 }

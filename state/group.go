@@ -18,8 +18,8 @@ type Decl struct {
 	// Schema describes the values (codec.Schema.String): raw fixed values are
 	// converted on restore when it has changed compatibly.
 	Schema string
-	// TTL is kept for people; the views that expire entries enforce it.
-	TTL TTL
+	// TTL is how long entries live; only the typed views enforce it.
+	TTL Lifetime
 
 	// scattered: keys begin with the hash of the user key they belong to, and
 	// the hash given to the table is a position.
@@ -41,6 +41,8 @@ type Group struct {
 	tables map[int64]*Table
 	order  []int64 // the live namespaces, ascending
 	last   *Table
+	// onExpire removes an entry whose time has come, with all that belongs to it.
+	onExpire func(hash uint64, key []byte)
 }
 
 // String returns "operator/name".

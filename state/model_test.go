@@ -331,11 +331,11 @@ func diff(got, want model) string {
 func (h *harness) waitSnap(n int) (Snapshot, error) {
 	for range 10_000 {
 		h.mu.Lock()
-		ok := len(h.snaps) > n
-		h.mu.Unlock()
-		if ok {
+		if len(h.snaps) > n {
+			defer h.mu.Unlock()
 			return h.snaps[n], h.errs[n]
 		}
+		h.mu.Unlock()
 		time.Sleep(time.Millisecond)
 	}
 	h.t.Fatalf("snapshot %d did not come", n)

@@ -101,8 +101,6 @@ type BackendOptions struct {
 	Task string
 	// Range holds the hashes that the subtask owns.
 	Range base.HashRange
-	// Keys is the kind of the user keys that typed views are given; 0 is KeyBytes.
-	Keys KeyKind
 	// OnSnapshot is called for each Freeze, in their order, when the snapshot is
 	// durable or has failed. It is called on the writer's goroutine and must not
 	// block, nor call back into the store.
@@ -134,9 +132,6 @@ type Chain struct {
 
 // NewBackend returns the state of one keyed subtask.
 func (s *Store) NewBackend(opts BackendOptions) (*Backend, error) {
-	if opts.Keys == 0 {
-		opts.Keys = KeyBytes
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

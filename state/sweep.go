@@ -114,6 +114,7 @@ func (b *Backend) sweepStep() bool {
 	t := b.table
 	if !b.spilled {
 		b.spilled = !b.sweepMemory(t)
+		b.expireStale()
 		return true
 	}
 	if t.disk != nil && b.sweepSpilled(t) {
@@ -193,11 +194,10 @@ func (b *Backend) sweepMemory(t *Table) bool {
 		if pos := t.position(t.hashOf(slot)); pos < from || pos > b.posHi {
 			continue
 		}
-		if t.g.decl.expires && b.expired(&t.g.decl, slot, t) {
-			t.delete(s, i, slot) // writes it first, as it was at the barrier
-			continue
+		b.recordBase(t, slot) // also when it has expired: the barrier has it
+		if t.g.decl.expires {
+			b.age(t, slot)
 		}
-		b.recordBase(t, slot)
 	}
 	if last || end > b.posHi {
 		return false
