@@ -34,8 +34,8 @@ type Figures struct {
 	NewBytes, FullBytes int64
 	// Durations counts commits by duration; the bounds are DurationBounds.
 	Durations [len(durationBounds) + 1]int64
-	// SumNanos is the sum of all durations.
-	SumNanos int64
+	// SumNanos is the sum of all durations, MaxNanos the longest.
+	SumNanos, MaxNanos int64
 }
 
 // durationBounds are the upper bounds of the buckets of Figures.Durations, in
@@ -114,6 +114,7 @@ func (s *Stats) committed(n base.Epoch, nanos int64, now base.Timestamp) {
 	s.s.Committed++
 	s.s.LastEpoch, s.s.LastNanos, s.s.LastAt = n, nanos, now
 	s.s.SumNanos += nanos
+	s.s.MaxNanos = max(s.s.MaxNanos, nanos)
 	i := 0
 	for i < len(durationBounds) && nanos > durationBounds[i] {
 		i++
