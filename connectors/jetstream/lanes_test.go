@@ -15,6 +15,7 @@ import (
 	"github.com/weirflow/weir/connectors/jetstream"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/clock"
+	"github.com/weirflow/weir/internal/crash"
 	"github.com/weirflow/weir/internal/protocol"
 )
 
@@ -115,6 +116,32 @@ func TestLaneProtocol(t *testing.T) {
 		if n != 1 || !strings.HasPrefix(s, "weir.OUT.commit."+testJob+".out.") {
 			t.Fatalf("%d messages on %s", n, s)
 		}
+	}
+}
+
+// TestCrashPoints: every instant of a commit that belongs to the connector is
+// there, with what was published before it on its way.
+func TestCrashPoints(t *testing.T) {
+	_, nc := serve(t)
+	ctx := testContext(t, nc)
+	outStream(t, ctx, nc)
+	for name, opts := range map[string][]jetstream.SinkOption{"messages": nil, "blocks": {jetstream.Blocks("out.b")}} {
+		w := lanes(t, ctx, opts...)
+		disarm := crash.Arm()
+		_, seq, _, err := w.ReadMarker(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.PublishChunk(ctx, 0, messages(0, 3), marker(1, 1, 1, 1, 3), seq); err != nil {
+			t.Fatal(err)
+		}
+		hits := crash.Hits()
+		for _, p := range []string{"commit.before_batch", "commit.mid_batch", "commit.before_marker", "commit.after_marker_unacked"} {
+			if hits[p] != 1 {
+				t.Errorf("%s: %s was reached %d times", name, p, hits[p])
+			}
+		}
+		disarm()
 	}
 }
 

@@ -85,6 +85,29 @@ func TestGapWhileReading(t *testing.T) {
 	}
 }
 
+// TestGapByAge: what a reader had not fetched yet grows too old.
+func TestGapByAge(t *testing.T) {
+	_, nc := serve(t)
+	ctx := testContext(t, nc)
+	ensure(t, ctx, nc, jetstream.StreamSpec{Name: "S", Subjects: []string{"s"}, MaxAge: time.Second})
+	publish(t, ctx, nc, "S", 0, 1000, subject("s"))
+	d := open(t, ctx, jetstream.Stream[string]("S", jetstream.Raw(), jetstream.Buffer(64)), 0, connectors.Position{}).read(1)
+	for {
+		info, err := js(t, nc).Stream(ctx, "S")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.CachedInfo().State.Msgs == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	publish(t, ctx, nc, "S", 1000, 10, subject("s"))
+	d.toEnd()
+	wantFatal(t, d.err, jetstream.CodeGap, connectors.ErrPositionLost, "the first message is 1001")
+	d.want(0, len(d.values))
+}
+
 // TestInteriorDeletesAreNoGap: what a filter leaves out, rolled-up markers and
 // deleted messages are holes in the sequence that lose nothing.
 func TestInteriorDeletesAreNoGap(t *testing.T) {

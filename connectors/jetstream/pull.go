@@ -145,7 +145,7 @@ func (a *attachment) deliverLocked(m *nats.Msg, at delivery) (wake, poke bool) {
 		return false, false
 	}
 	it := item{seq: at.sseq, time: at.time, msg: m}
-	if isMarker(s.stream, m) {
+	if s.isMarker(m) {
 		it.msg = nil
 	}
 	held := s.holding
@@ -165,8 +165,8 @@ func (a *attachment) burst() bool {
 
 // isMarker reports whether a message is a sink's commit marker, which no source
 // hands over.
-func isMarker(stream string, m *nats.Msg) bool {
-	return m.Header != nil && m.Header[hdrMarker] != nil || strings.HasPrefix(m.Subject, "weir."+stream+".commit.")
+func (s *session) isMarker(m *nats.Msg) bool {
+	return m.Header != nil && m.Header[hdrMarker] != nil || strings.HasPrefix(m.Subject, s.markers)
 }
 
 // statusLocked handles what the server says about the requests.

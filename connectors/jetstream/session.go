@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,7 @@ type session struct {
 	stream  string
 	filter  string
 	created string
+	markers string // begins the default subjects of commit markers
 	onGap   GapPolicy
 	until   endAt
 	env     connectors.ReaderEnv
@@ -77,7 +79,7 @@ type session struct {
 func (s *streamer) start(c cursor, free bool) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	ses := &session{
-		nc: s.nc, stream: s.stream, filter: s.filter, created: c.created, onGap: s.o.onGap, until: s.o.end, env: s.env,
+		nc: s.nc, stream: s.stream, filter: s.filter, created: c.created, markers: strings.TrimSuffix(markerSpace(s.stream, ""), ">"), onGap: s.o.onGap, until: s.o.end, env: s.env,
 		bufMsgs: s.o.bufMsgs, pullBytes: max(minPullBytes, int(s.nc.MaxPayload())+(64<<10)), hb: heartbeat,
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1),
 	}
