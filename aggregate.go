@@ -100,8 +100,9 @@ func Aggregate[K comparable, T, Acc, Out any](in KeyedStream[K, T], name string,
 		ws.Ops.Subtract = s.Subtract
 	}
 	if op := j.operatorOf(uid); op != nil {
-		op.States = append(op.States, engine.State{Name: "window", Schema: windowSchema(spec)},
-			engine.State{Name: "accumulator", Schema: acc.Schema().String()})
+		for _, st := range ws.States() {
+			op.States = append(op.States, engine.State(st))
+		}
 	}
 	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
 		return operators.Window(s, ws, out.bind(s), late(s))
@@ -128,12 +129,4 @@ func checkAggregate[Acc any](j *Job, where, uid string, spec window.Spec, none b
 		ok = false
 	}
 	return c, ok
-}
-
-// windowSchema describes what of a window the kept state depends on.
-func windowSchema(s window.Spec) string {
-	if s.Kind() == window.KindSession {
-		return fmt.Sprintf("session gap %v", s.Gap())
-	}
-	return fmt.Sprintf("size %v slide %v offset %v", s.Size(), s.Slide(), s.Offset())
 }

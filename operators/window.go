@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/weirflow/weir/internal/base"
@@ -83,12 +85,44 @@ func newWindowBase[K comparable, T, A, R any](s *Subtask, spec *WindowSpec[K, T,
 // UID returns the operator's name.
 func (b *windowBase[K, T, A, R]) UID() string { return b.spec.UID }
 
-// Snapshot returns the progress of the subtask's hash range.
-func (b *windowBase[K, T, A, R]) Snapshot() []byte { return b.prog.snapshot(b.s.Env.Range) }
+// Snapshot returns a fingerprint of what the keyed state depends on and its
+// schemas do not show, then the progress of the subtask's hash range.
+func (b *windowBase[K, T, A, R]) Snapshot() []byte {
+	return b.prog.snapshot(binary.LittleEndian.AppendUint64(nil, b.spec.fingerprint()), b.s.Env.Range)
+}
 
-// Restore takes the progress of all subtasks of the previous deployment.
+// Restore takes the progress of all subtasks of the previous deployment. It
+// refuses the state of another window.
 func (b *windowBase[K, T, A, R]) Restore(parts [][]byte) error {
-	return b.prog.restore(b.s.Env.Range, parts)
+	progs := make([][]byte, len(parts))
+	for i, p := range parts {
+		if len(p) < 8 || binary.LittleEndian.Uint64(p) != b.spec.fingerprint() {
+			return base.Fatal(&base.Error{
+				Code: "WEIR-0706", What: "the checkpoint holds the state of another window, or of keys of another type", Where: "operator " + b.spec.UID,
+				Next: "give the operator its old window and key back, or a new name to start afresh",
+			})
+		}
+		progs[i] = p[8:]
+	}
+	return b.prog.restore(b.s.Env.Range, progs)
+}
+
+// fingerprint tells apart windows that cut time, and keys that encode,
+// differently. The allowed lateness may change.
+func (s *WindowSpec[K, T, A, R]) fingerprint() uint64 {
+	w := s.Window
+	return base.HashString(fmt.Sprintf("%d %d %d %d %s", w.Size(), w.Slide(), w.Offset(), w.Gap(), s.Keys.Schema()))
+}
+
+// WindowState is the name and the schema of one state of a window operator.
+type WindowState struct{ Name, Schema string }
+
+// States lists the keyed states whose content is not derived from others.
+func (s *WindowSpec[K, T, A, R]) States() []WindowState {
+	if s.Window.Kind() == window.KindSession {
+		return []WindowState{{"sessions", s.Acc.Schema().String()}}
+	}
+	return []WindowState{{"slices", s.Acc.Schema().String()}}
 }
 
 // begin sets the window of the results that follow. at is their event time.

@@ -180,6 +180,10 @@ func (o *panes[K, T, A, R]) batch(metas []base.Meta, vals []T) {
 }
 
 func (o *panes[K, T, A, R]) chunk(metas []base.Meta, vals []T) {
+	if o.store.raw && len(o.prog.ahead) == 0 {
+		n := o.addFirst(metas, vals)
+		metas, vals = metas[n:], vals[n:]
+	}
 	left := o.left[:0]
 	for i := range vals {
 		o.s.cur = &metas[i]
@@ -196,6 +200,42 @@ func (o *panes[K, T, A, R]) chunk(metas []base.Meta, vals []T) {
 		left = o.addRun(metas, vals, left)
 	}
 	o.s.cur = nil
+}
+
+// addFirst adds the records up to the first that does not belong to the slice
+// of the record before, and returns their number: in most batches, all.
+func (o *panes[K, T, A, R]) addFirst(metas []base.Meta, vals []T) (n int) {
+	c := o.cur
+	if c == nil || c.first <= o.prog.w {
+		return 0
+	}
+	in := &o.in
+	in.reset()
+	for n < len(vals) && c.start <= metas[n].Time && metas[n].Time < c.end {
+		o.s.cur = &metas[n]
+		o.column(&metas[n], o.spec.Key(vals[n]))
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	add := o.spec.Add
+	for i, p := range in.upsert(o.keys.ints, c.table) {
+		o.s.cur = &metas[i]
+		add((*A)(p), vals[i])
+	}
+	return n
+}
+
+// column appends a key to the batch of keys.
+func (o *panes[K, T, A, R]) column(m *base.Meta, k K) {
+	in := &o.in
+	in.hashes = append(in.hashes, m.Hash)
+	if o.keys.ints {
+		in.us = append(in.us, o.keys.codec.Uint64(k))
+	} else {
+		in.bs = append(in.bs, o.keys.bytes(&in.arena, k))
+	}
 }
 
 // addRun adds those of the records in left that belong to the slice of the
@@ -222,12 +262,7 @@ func (o *panes[K, T, A, R]) addRun(metas []base.Meta, vals []T, left []int32) []
 		}
 		run = append(run, i)
 		o.s.cur = &metas[i]
-		in.hashes = append(in.hashes, metas[i].Hash)
-		if k := o.spec.Key(vals[i]); o.keys.ints {
-			in.us = append(in.us, o.keys.codec.Uint64(k))
-		} else {
-			in.bs = append(in.bs, o.keys.bytes(&in.arena, k))
-		}
+		o.column(&metas[i], o.spec.Key(vals[i]))
 	}
 	add := o.spec.Add
 	for j, p := range in.upsert(o.keys.ints, sl.table) {

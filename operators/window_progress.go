@@ -60,9 +60,9 @@ func (p *progress) reach(w base.Timestamp) {
 // hash and the watermark, little-endian.
 const progressLen = 24
 
-// snapshot encodes the subtask's own range, then those ahead of it.
-func (p *progress) snapshot(own base.HashRange) []byte {
-	out := appendRange(make([]byte, 0, progressLen*(1+len(p.ahead))), firedRange{own, p.w})
+// snapshot appends the subtask's own range, then those ahead of it.
+func (p *progress) snapshot(dst []byte, own base.HashRange) []byte {
+	out := appendRange(dst, firedRange{own, p.w})
 	for _, a := range p.ahead {
 		out = appendRange(out, a)
 	}

@@ -88,7 +88,7 @@ func (o *sessions[K, T, A, R]) one(m *base.Meta, v *T) {
 		o.drop(window.Late, m, v)
 		return
 	}
-	o.acc = o.merge(p)
+	o.merge(p)
 	o.spec.Add(&o.acc, *v)
 	o.set = o.set.Apply(p)
 	o.accs = window.Splice(o.accs, p, o.acc)
@@ -98,16 +98,17 @@ func (o *sessions[K, T, A, R]) one(m *base.Meta, v *T) {
 	o.save(w)
 }
 
-// merge returns the accumulator of the sessions that a placement joins.
-func (o *sessions[K, T, A, R]) merge(p window.Placement) (acc A) {
+// merge makes acc the accumulator of the sessions that a placement joins.
+func (o *sessions[K, T, A, R]) merge(p window.Placement) {
+	var none A
+	o.acc = none
 	if p.Lo == p.Hi {
-		return acc
+		return
 	}
-	acc = o.accs[p.Lo]
+	o.acc = o.accs[p.Lo]
 	for i := p.Lo + 1; i < p.Hi; i++ {
-		o.spec.Ops.Merge(&acc, &o.accs[i])
+		o.spec.Ops.Merge(&o.acc, &o.accs[i])
 	}
-	return acc
 }
 
 // emitSession emits session i of the key in hand. The event time of the result
@@ -267,11 +268,11 @@ func (c sessionCodec[A]) decode(b []byte, set window.SessionSet, accs []A) (base
 		if n > len(b)-20 {
 			return 0, set, accs, errShortSession
 		}
-		var acc A
-		if err := c.acc.Decode(b[20:20+n], &acc); err != nil {
+		var none A
+		accs = append(accs, none)
+		if err := c.acc.Decode(b[20:20+n], &accs[len(accs)-1]); err != nil {
 			return 0, set, accs, err
 		}
-		accs = append(accs, acc)
 		b = b[20+n:]
 	}
 	return at, set, accs, nil
