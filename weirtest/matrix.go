@@ -26,8 +26,8 @@ func InKeyOrder(sinks ...string) Option {
 //
 //   - straight: parallelism 1, no checkpoint before the last;
 //   - checkpoints: parallelism 2, checkpoints part-way;
-//   - crash: parallelism 2, crashes before and after the first checkpoint, and on
-//     from there at parallelism 3;
+//   - crash: parallelism 2, crashes before the first checkpoint, amid its commit
+//     and after the next one, and on from there at parallelism 3;
 //   - encoded: parallelism 2, every message and every batch encoded, a checkpoint
 //     half-way.
 //
@@ -42,25 +42,36 @@ func InKeyOrder(sinks ...string) Option {
 // the input after the last step.
 func Matrix(t *testing.T, spec weir.JobSpec, steps []Step, golden func(testing.TB, *Run), opts ...Option) {
 	t.Helper()
+	runMatrix(func(name string, leg func(testing.TB)) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			leg(t)
+		})
+	}, spec, steps, golden, opts)
+}
+
+// runMatrix is Matrix with a sub that runs one leg.
+func runMatrix(sub func(string, func(testing.TB)), spec weir.JobSpec, steps []Step, golden func(testing.TB, *Run), opts []Option) {
 	steps = inputs(nil, steps, intoStep{})
 	var want map[string][]string
 	for _, leg := range matrixLegs {
-		t.Run(leg.name, func(t *testing.T) {
-			t.Helper()
-			r := newRun(t, spec, append(slices.Clone(opts), Parallelism(leg.parallelism)))
+		sub(leg.name, func(tb testing.TB) {
+			tb.Helper()
+			r := newRun(tb, spec, append(slices.Clone(opts), Parallelism(leg.parallelism)))
 			r.cfg.encode = r.cfg.encode || leg.encode
 			if err := r.restore(0); err != nil {
-				t.Fatalf("weirtest: %v", err)
+				tb.Fatalf("weirtest: %v", err)
 			}
 			leg.run(r, steps)
 			if golden != nil {
-				golden(t, r)
+				golden(tb, r)
 			}
 			got := r.outputs()
 			if want == nil {
 				want = got
 			}
-			compare(t, want, got)
+			compare(tb, want, got)
 		})
 	}
 }
@@ -93,7 +104,9 @@ var matrixLegs = []matrixLeg{
 		n := len(steps)
 		r.Do(steps[:n/6]...)
 		r.Do(Crash(), Restore(0))
-		r.Do(steps[n/6 : n/2]...)
+		r.Do(steps[n/6 : n/3]...)
+		r.Do(CrashInCommit(), Restore(0))
+		r.Do(steps[n/3 : n/2]...)
 		r.Do(Checkpoint())
 		r.Do(steps[n/2 : n-n/6]...)
 		r.Do(Crash(), Restore(3))

@@ -8,13 +8,16 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirflow/weir"
+	"github.com/weirflow/weir/connectors/memory"
 	"github.com/weirflow/weir/engine"
+	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/clock"
 	"github.com/weirflow/weir/operators"
 	"github.com/weirflow/weir/state/blob"
@@ -83,10 +86,11 @@ type Run struct {
 	blobs  blob.Store
 	ctx    context.Context
 	cancel context.CancelFunc
-	job    *engine.Job // nil while the job is down
-	seq    int         // number of the last entry of the sources
-	ended  bool        // EndOfInput was taken
-	done   bool        // the job came to its end
+	job    *engine.Job    // nil while the job is down
+	due    base.Timestamp // processing time at which the job does something by itself
+	seq    int            // number of the last entry of the sources
+	ended  bool           // EndOfInput was taken
+	done   bool           // the job came to its end
 }
 
 // New starts a job for a test. Every source and every sink of the job must be
@@ -181,7 +185,7 @@ func (r *Run) take(s Step, source, split string) error {
 	case checkpointStep:
 		return r.checkpoint()
 	case crashStep:
-		return r.crash()
+		return r.crash(s.inCommit)
 	case restoreStep:
 		return r.restore(s.parallelism)
 	case clockStep:
@@ -272,9 +276,11 @@ func (r *Run) settle() error {
 			}
 		}
 	}
-	if err := r.job.Settle(r.ctx); err != nil {
+	due, err := r.job.Settle(r.ctx)
+	if err != nil {
 		return r.failed(err)
 	}
+	r.due = due
 	return nil
 }
 
@@ -309,13 +315,48 @@ func (r *Run) checkpoint() error {
 	return r.settle()
 }
 
-func (r *Run) crash() error {
+func (r *Run) crash(inCommit bool) error {
 	if r.job == nil {
 		return errors.New("the job is down already")
 	}
+	if inCommit {
+		if err := r.startCommit(); err != nil {
+			return err
+		}
+	}
 	r.job.Kill()
 	r.job = nil
+	for _, s := range r.cfg.sinks {
+		s.onPublish(nil)
+	}
 	return nil
+}
+
+// startCommit makes a checkpoint and returns when the first write of its output
+// has reached a sink; no other will succeed.
+func (r *Run) startCommit() error {
+	var writes atomic.Int32
+	reached := make(chan struct{})
+	for _, s := range r.cfg.sinks {
+		s.onPublish(func(memory.Attempt) memory.Fault {
+			if writes.Add(1) > 1 {
+				return memory.Fault{Outcome: memory.LostWrite}
+			}
+			close(reached)
+			return memory.Fault{Outcome: memory.LostAck}
+		})
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.job.Checkpoint(r.ctx) }()
+	select {
+	case <-reached:
+		return nil
+	case err := <-ended:
+		if err != nil {
+			return r.failed(err)
+		}
+		return nil
+	}
 }
 
 // restore starts the job, from its last checkpoint if there is one, and hands
@@ -375,17 +416,13 @@ func (r *Run) advance(d time.Duration) error {
 		r.clock.Advance(d)
 		return nil
 	}
+	target := base.AddTime(r.clock.Now(), int64(d))
 	for {
-		next, ok := r.clock.Next()
-		next = min(next, d)
-		if !ok {
-			next = d
-		}
-		r.clock.Advance(next)
+		r.clock.AdvanceTo(min(max(r.due, r.clock.Now()+1), target))
 		if err := r.settle(); err != nil {
 			return err
 		}
-		if d -= next; d <= 0 {
+		if r.clock.Now() >= target {
 			return nil
 		}
 	}

@@ -26,6 +26,8 @@ var sinkLimits = connectors.ChunkLimits{MaxMessages: 8, MaxBytes: 1 << 20, MaxMe
 type output interface {
 	bind(b *weir.Bindings, name string) error
 	render(tb testing.TB, name string) []line
+	// onPublish makes f decide on the fate of writes; nil lets them succeed.
+	onPublish(f func(memory.Attempt) memory.Fault)
 }
 
 // sink is an exactly-once target in memory. Its messages are records with their
@@ -58,6 +60,8 @@ func (s *sink[T]) bind(b *weir.Bindings, name string) error {
 	})
 	return nil
 }
+
+func (s *sink[T]) onPublish(f func(memory.Attempt) memory.Fault) { s.lanes.OnPublish(f) }
 
 // visible returns what is committed: epoch by epoch, and lane by lane within one.
 // Lanes commit beside each other, so this order, unlike that of the commits, does

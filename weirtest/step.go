@@ -27,7 +27,7 @@ type (
 	}
 	endStep        struct{}
 	checkpointStep struct{}
-	crashStep      struct{}
+	crashStep      struct{ inCommit bool }
 	restoreStep    struct{ parallelism int }
 	clockStep      struct{ d time.Duration }
 )
@@ -102,6 +102,12 @@ func Checkpoint() Step { return checkpointStep{} }
 // Crash ends the job like kill -9: what no checkpoint covers is gone. Records fed
 // afterwards wait in their sources until Restore.
 func Crash() Step { return crashStep{} }
+
+// CrashInCommit makes a checkpoint and ends the job while its output is being
+// committed: the checkpoint is durable, the first write to a sink was carried out
+// and its answer lost, and all others were not carried out. Without new output it
+// is a checkpoint and a crash.
+func CrashInCommit() Step { return crashStep{inCommit: true} }
 
 // Restore starts a crashed job again from its last checkpoint, with the given
 // parallelism of keyed operators; 0 keeps what it was.
