@@ -46,12 +46,8 @@ func (g *generation) deploy(writers map[string]operators.LaneWriter) error {
 	}
 	g.connect(byTask)
 	g.makeLanes(writers)
-	limits := map[string]operators.ChunkLimits{}
-	for uid, w := range writers {
-		limits[uid] = w.Limits()
-	}
 	for _, r := range g.tasks {
-		if err := g.build(r, limits); err != nil {
+		if err := g.build(r); err != nil {
 			return fmt.Errorf("task %s: %w", r.id, err)
 		}
 		crash.At(crash.RecMidDeploy)
@@ -100,14 +96,14 @@ func indexOf(s []int, v int) int {
 }
 
 // build makes the chain of a subtask and the task around it.
-func (g *generation) build(r *running, limits map[string]operators.ChunkLimits) error {
+func (g *generation) build(r *running) error {
 	j := g.job
 	opts := &j.opts
 	hr := base.SplitRange(r.id.Index, r.spec.Parallelism)
 	env := operators.Env{
 		Ctx: g.ctx, JobName: j.plan.Job, JobUID: j.uid, Task: r.spec.UID, Index: r.id.Index,
 		Parallelism: r.spec.Parallelism, Range: hr, Clock: opts.Clock, Wake: r.mailbox.Wake,
-		Logger: opts.Logger, Stats: r.stats, Sinks: limits,
+		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks,
 	}
 	for _, ps := range r.ports {
 		out := make([]operators.Port, len(ps))
@@ -171,16 +167,31 @@ func (g *generation) makeLanes(writers map[string]operators.LaneWriter) {
 		start[l.Lane] = l.Start
 	}
 	for _, s := range j.plan.Sinks {
+		rt := operators.SinkRuntime{Limits: writers[s.UID].Limits()}
 		for l := range s.Lanes {
 			id := protocol.LaneID{Sink: s.UID, Lane: l}
+			gate := operators.NewLaneGate(j.opts.Clock, int64(j.opts.Interval)/commitShare, g.demand)
+			rt.Gates = append(rt.Gates, gate)
 			g.lanes[id] = operators.NewLaneCommitter(operators.LaneConfig{
-				Job: j.uid, ID: id, Gen: g.num, Start: start[id], Writer: writers[s.UID], Clock: j.opts.Clock,
+				Job: j.uid, ID: id, Gen: g.num, Start: start[id], Writer: writers[s.UID], Clock: j.opts.Clock, Gate: gate,
 				Load: g.loadBlock, ReadRecord: j.rec.ReadManifestOf,
 				Done: g.laneDone, Failed: func(err error) { g.fail(g.tasks[0].id, err) },
 			})
 		}
+		if j.opts.Manual {
+			rt.Gates = nil // whoever makes the checkpoints decides how large they are
+		}
+		g.sinks[s.UID] = rt
 	}
 }
+
+// commitShare is the part of the checkpoint interval that the commit of one epoch
+// may take: a third, so that a commit at a third of the usual speed still ends within
+// the interval.
+const commitShare = 3
+
+// demand asks for an epoch before its time.
+func (g *generation) demand() { g.coord.Submit(protocol.TriggerDue{}) }
 
 func (g *generation) laneDone(id protocol.LaneID, n base.Epoch) {
 	g.coord.Report(&protocol.Message{

@@ -26,6 +26,7 @@ type generation struct {
 	coord  *checkpoint.Coordinator
 	tasks  []*running
 	lanes  map[protocol.LaneID]*operators.LaneCommitter
+	sinks  map[string]operators.SinkRuntime
 	blocks *blockCache
 	open   atomic.Int32 // tasks that are not restored yet
 	wg     sync.WaitGroup
@@ -36,7 +37,8 @@ type generation struct {
 func (j *Job) generation(ctx context.Context) error {
 	gctx, stop := context.WithCancel(ctx)
 	defer stop()
-	g := &generation{job: j, ctx: gctx, stop: stop, lanes: map[protocol.LaneID]*operators.LaneCommitter{}, blocks: newBlockCache()}
+	g := &generation{job: j, ctx: gctx, stop: stop, lanes: map[protocol.LaneID]*operators.LaneCommitter{},
+		sinks: map[string]operators.SinkRuntime{}, blocks: newBlockCache()}
 	writers, err := j.openSinks(gctx)
 	defer closeSinks(writers)
 	if err != nil {

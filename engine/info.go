@@ -46,6 +46,10 @@ func (j *Job) Phase() Phase {
 // Checkpoints returns the figures of the job's checkpoints as they are now.
 func (j *Job) Checkpoints() checkpoint.Figures { return j.ckpt.Read() }
 
+// CommitQuantile returns the q-quantile of the time, in nanoseconds, that the last
+// epochs took from durable to committed in every sink.
+func (j *Job) CommitQuantile(q float64) int64 { return j.ckpt.CommitQuantile(q) }
+
 // Plan returns the plan that the job runs.
 func (j *Job) Plan() *Plan { return j.plan }
 

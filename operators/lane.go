@@ -30,8 +30,8 @@ type LaneConfig struct {
 	Done func(protocol.LaneID, base.Epoch)
 	// Failed reports that the lane must not go on.
 	Failed func(error)
-	// Slow, if set, is told how long each chunk took, in nanoseconds.
-	Took  func(nanos int64)
+	// Gate holds the lane's sink back; may be nil.
+	Gate  *LaneGate
 	Clock clock.Clock
 }
 
@@ -44,9 +44,10 @@ type LaneCommitter struct {
 	cfg  LaneConfig
 	core *protocol.Lane
 
-	mu     sync.Mutex
-	queue  []protocol.Claimed
-	notify chan struct{}
+	mu      sync.Mutex
+	queue   []protocol.Claimed
+	waiting []protocol.Claimed // submitted and not committed, for the gate
+	notify  chan struct{}
 
 	block  []byte // the block under way, and its opened form
 	opened *connectors.Block
@@ -64,7 +65,11 @@ func NewLaneCommitter(cfg LaneConfig) *LaneCommitter {
 func (c *LaneCommitter) Submit(b protocol.Claimed) {
 	c.mu.Lock()
 	c.queue = append(c.queue, b)
+	c.waiting = append(c.waiting, b)
 	c.mu.Unlock()
+	if c.cfg.Gate != nil {
+		c.cfg.Gate.durable(int(b.State.Block.Count()))
+	}
 	select {
 	case c.notify <- struct{}{}:
 	default:
@@ -91,6 +96,20 @@ func (c *LaneCommitter) Run(ctx context.Context) {
 	}
 }
 
+// passed tells the gate about the blocks that are committed up to an epoch.
+func (c *LaneCommitter) passed(n base.Epoch) {
+	c.mu.Lock()
+	count := 0
+	for len(c.waiting) > 0 && c.waiting[0].Epoch <= n {
+		count += int(c.waiting[0].State.Block.Count())
+		c.waiting = c.waiting[1:]
+	}
+	c.mu.Unlock()
+	if c.cfg.Gate != nil && count > 0 {
+		c.cfg.Gate.committed(count)
+	}
+}
+
 func (c *LaneCommitter) take() (protocol.Claimed, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,6 +129,7 @@ func (c *LaneCommitter) drive(ctx context.Context, acts []protocol.LaneAction) b
 		switch a := act.(type) {
 		case protocol.LaneDone:
 			crash.At(crash.CommitBetweenLanes)
+			c.passed(a.Epoch)
 			c.cfg.Done(c.cfg.ID, a.Epoch)
 		case protocol.LaneSuperseded:
 			c.cfg.Failed(fmt.Errorf("lane %s: %w: epoch %d of generation %d is committed", c.cfg.ID, ErrSuperseded, a.By.Epoch, a.By.Gen))
@@ -178,12 +198,8 @@ func (c *LaneCommitter) publish(ctx context.Context, p protocol.Publish) (protoc
 		return nil, ctx.Err()
 	}
 	crash.At(crash.CommitBeforeBatch)
-	start := c.cfg.Clock.Mono()
 	msgs := c.opened.Chunk(int(p.Marker.Chunk) - 1)
 	seq, err := c.cfg.Writer.PublishChunk(ctx, c.cfg.ID.Lane, msgs, p.Marker, p.Expect)
-	if c.cfg.Took != nil {
-		c.cfg.Took(c.cfg.Clock.Mono() - start)
-	}
 	switch {
 	case err == nil:
 		crash.At(crash.CommitAfterAck)

@@ -17,9 +17,11 @@ type laneSink[T any] struct {
 	op     int32
 	encode func(*connectors.Message, *base.Meta, *T) error
 	limits connectors.ChunkLimits
+	gates  []*LaneGate
 	lanes  []*connectors.BlockBuilder
 	keyed  bool
 	msg    connectors.Message
+	out    int64 // staged records not counted yet
 	// sealed holds the blocks of tries that are not confirmed yet.
 	sealed []sealedTry
 }
@@ -34,10 +36,11 @@ type sealedTry struct {
 // is not keyed, that of its source split: the order of a key or split is kept.
 func LaneSinkOf[T any](s *Subtask, uid string, sink connectors.Sink[T], lanes int, keyed bool) Consumer[T] {
 	n := &laneSink[T]{
-		s: s, uid: uid, op: s.operator(uid), encode: sink.Encode, limits: s.Env.Sinks[uid],
-		lanes: make([]*connectors.BlockBuilder, lanes), keyed: keyed,
+		s: s, uid: uid, op: s.operator(uid), encode: sink.Encode, limits: s.Env.Sinks[uid].Limits,
+		gates: s.Env.Sinks[uid].Gates, lanes: make([]*connectors.BlockBuilder, lanes), keyed: keyed,
 	}
 	s.Add(n)
+	s.edges = append(s.edges, n)
 	return Consumer[T]{One: n.one}
 }
 
@@ -71,8 +74,34 @@ func (n *laneSink[T]) one(m *base.Meta, v *T) {
 		n.refuse(m, err)
 		return
 	}
-	n.s.Env.Stats.RecordsOut.Add(1)
+	n.out++
+	if c := int64(b.Count()); n.gates != nil && c >= n.gates[lane].Limit() {
+		n.full(n.gates[lane], c)
+	}
 }
+
+// full waits at the gate of a lane whose block is full.
+func (n *laneSink[T]) full(g *LaneGate, count int64) {
+	n.flush(true)
+	if count == g.Limit() {
+		g.demand()
+	}
+	n.s.Env.Stats.BackpressuredNanos.Add(g.wait(n.s.Env.Ctx))
+}
+
+// flush publishes the count of records that were staged; counting each by itself
+// would cost more than staging it.
+func (n *laneSink[T]) flush(bool) {
+	if n.out > 0 {
+		n.s.Env.Stats.RecordsOut.Add(n.out)
+		n.out = 0
+	}
+}
+
+func (n *laneSink[T]) watermark(base.Timestamp) {}
+func (n *laneSink[T]) markIdle()                {}
+func (n *laneSink[T]) barrier(protocol.Barrier) { n.flush(true) }
+func (n *laneSink[T]) end()                     { n.flush(true) }
 
 func (n *laneSink[T]) refuse(m *base.Meta, err error) {
 	n.s.bad(connectors.FailOnBad, m, fmt.Errorf("sink %s: %w", n.uid, err))

@@ -32,8 +32,15 @@ type Env struct {
 	Wake   func()
 	Logger *slog.Logger
 	Stats  *base.TaskStats
-	// Sinks gives the staging limits of exactly-once sinks by UID.
-	Sinks map[string]connectors.ChunkLimits
+	// Sinks gives what exactly-once sinks need to stage, by UID.
+	Sinks map[string]SinkRuntime
+}
+
+// SinkRuntime is what an exactly-once sink needs to stage messages.
+type SinkRuntime struct {
+	Limits connectors.ChunkLimits
+	// Gates holds the gate of every lane; nil lets everything pass.
+	Gates []*LaneGate
 }
 
 // Subtask is one parallel instance of a task: the typed chain behind a typeless

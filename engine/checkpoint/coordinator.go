@@ -50,7 +50,9 @@ type Coordinator struct {
 	err     error
 	done    bool
 	opening []protocol.Action
-	started map[protocol.Try]int64
+	// started and durableAt are monotonic times, until the epoch is committed.
+	started   map[protocol.Try]int64
+	durableAt map[base.Epoch]int64
 }
 
 type waiter struct {
@@ -60,7 +62,7 @@ type waiter struct {
 
 // New returns a coordinator that is not running yet.
 func New(cfg Config) *Coordinator {
-	c := &Coordinator{cfg: cfg, notify: make(chan struct{}, 1), started: map[protocol.Try]int64{}}
+	c := &Coordinator{cfg: cfg, notify: make(chan struct{}, 1), started: map[protocol.Try]int64{}, durableAt: map[base.Epoch]int64{}}
 	c.core, c.opening = protocol.NewCoordinator(cfg.Core, cfg.Start, cfg.Clock.Mono())
 	c.gc = newCollector(cfg)
 	return c
@@ -229,6 +231,9 @@ func (c *Coordinator) carry(ctx context.Context, acts []protocol.Action) {
 			c.cfg.Stats.begin(try.Epoch)
 			c.send(a.To, &a.Msg, crash.CkptAfterTriggerOne)
 		case protocol.SendComplete:
+			if n := a.Msg.Epoch; c.durableAt[n] == 0 {
+				c.durableAt[n] = c.cfg.Clock.Mono()
+			}
 			c.send(a.To, &a.Msg, crash.CoordAfterCompleteOne)
 			c.cfg.Commit(a.Msg.Try(), a.Msg.Complete)
 		case protocol.AbortAttempt:
@@ -298,6 +303,10 @@ func (c *Coordinator) markDone(ctx context.Context, a protocol.MarkDone) {
 			}
 			delete(c.started, try)
 		}
+	}
+	if at, ok := c.durableAt[a.Epoch]; ok {
+		c.cfg.Stats.commitTook(c.cfg.Clock.Mono() - at)
+		delete(c.durableAt, a.Epoch)
 	}
 	crash.At(crash.DoneBefore)
 	c.gc.done(ctx, a.Epoch)

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/weirflow/weir/internal/base"
@@ -10,8 +11,37 @@ import (
 // Stats are the figures of a job's checkpoints. They outlive generations; all
 // methods may be called from any goroutine.
 type Stats struct {
-	mu sync.Mutex
-	s  Figures
+	mu      sync.Mutex
+	s       Figures
+	commits []int64 // the last commit times, a ring
+	next    int
+}
+
+// keptCommits is the number of commit times that CommitQuantile looks at.
+const keptCommits = 1024
+
+// CommitQuantile returns the q-quantile (0 to 1) of the times, in nanoseconds, that
+// the last epochs took from durable to committed in every lane; 0 if there are none.
+func (s *Stats) CommitQuantile(q float64) int64 {
+	s.mu.Lock()
+	v := slices.Clone(s.commits)
+	s.mu.Unlock()
+	if len(v) == 0 {
+		return 0
+	}
+	slices.Sort(v)
+	return v[min(int(q*float64(len(v))), len(v)-1)]
+}
+
+func (s *Stats) commitTook(nanos int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.commits) < keptCommits {
+		s.commits = append(s.commits, nanos)
+		return
+	}
+	s.commits[s.next] = nanos
+	s.next = (s.next + 1) % keptCommits
 }
 
 // Figures is a reading of Stats.
@@ -34,8 +64,8 @@ type Figures struct {
 	NewBytes, FullBytes int64
 	// Durations counts commits by duration; the bounds are DurationBounds.
 	Durations [len(durationBounds) + 1]int64
-	// SumNanos is the sum of all durations, MaxNanos the longest.
-	SumNanos, MaxNanos int64
+	// SumNanos is the sum of all durations.
+	SumNanos int64
 }
 
 // durationBounds are the upper bounds of the buckets of Figures.Durations, in
@@ -114,7 +144,6 @@ func (s *Stats) committed(n base.Epoch, nanos int64, now base.Timestamp) {
 	s.s.Committed++
 	s.s.LastEpoch, s.s.LastNanos, s.s.LastAt = n, nanos, now
 	s.s.SumNanos += nanos
-	s.s.MaxNanos = max(s.s.MaxNanos, nanos)
 	i := 0
 	for i < len(durationBounds) && nanos > durationBounds[i] {
 		i++
