@@ -46,7 +46,7 @@ tidy-check:
 # T is the time for each fuzz target.
 T ?= 10s
 fuzz:
-	$(GO) run ./internal/lint/fuzzall -time $(T) $(GOTAG)
+	TAGS=$(TAGS) .ci/fuzz $(T)
 
 model:
 	$(GO) test -run Model -v ./internal/protocol
