@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,4 +23,7 @@ func main() {
 func jobs() []weir.JobSpec { return nil }
 
 // commands lists the commands that this binary has besides those of weir.Main.
-func commands() []*cobra.Command { return nil }
+func commands() []*cobra.Command { return []*cobra.Command{demoCommand(began)} }
+
+// began is about when the process was started.
+var began = time.Now()

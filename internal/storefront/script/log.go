@@ -173,7 +173,8 @@ func (l *Log) Ended() bool { return l.ended }
 // Due returns when event i is due, in nanoseconds since the epoch.
 func (l *Log) Due(i uint64) int64 { return l.start.due(l.c, i) }
 
-func (s Start) due(c Config, i uint64) int64 { return s.Nanos + c.Due(i-s.From) }
+// due is s.Nanos for what an earlier session has left to send.
+func (s Start) due(c Config, i uint64) int64 { return s.Nanos + c.Due(max(i, s.From)-s.From) }
 
 // Append adds event i, which must be the next one, and what it ends. The lines
 // are in the file after Flush.
