@@ -179,6 +179,7 @@ func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
 	n.s.at, n.s.cur = n.op, m
 	k := n.spec.Key(*v)
 	n.enter(m.Hash, k)
+	n.s.Env.Backend.SetRecordTime(m.Time)
 	n.ctx.begin(k, *m)
 	if err := n.fn.OnRecord(&n.ctx, *v); err != nil {
 		n.s.bad(n.spec.OnError, m, err)
@@ -274,14 +275,7 @@ func (n *process[K, T, Out]) fire(kind TimerKind, upTo base.Timestamp, deadline 
 // timer calls the function for one timer.
 func (n *process[K, T, Out]) timer(t *state.Timer) bool {
 	n.s.at, n.firedAt = n.op, t.At
-	// State expires by the time of the timer, not by the time that made it fire:
-	// what it finds does not depend on how far event time leapt, or how long the
-	// job was down.
-	if t.Kind == state.EventTimer {
-		n.s.Env.Backend.SetTime(min(t.At, n.prog.w), n.now)
-	} else {
-		n.s.Env.Backend.SetTime(n.prog.w, min(t.At, n.now))
-	}
+	n.timerTimes(t)
 	n.keys.walked(&n.key, t.Hash, t.Key)
 	k, err := n.keys.key(&n.key)
 	if err != nil {
@@ -299,6 +293,20 @@ func (n *process[K, T, Out]) timer(t *state.Timer) bool {
 		n.s.bad(n.spec.OnError, &n.ctx.meta, fmt.Errorf("timer at %s: %w", base.FormatTime(t.At), err))
 	}
 	return n.s.err == nil
+}
+
+// timerTimes sets the times by which state expires to that of a timer, not to the
+// time that made it fire: what the timer finds does not depend on how far event
+// time leapt, or how long the job was down.
+func (n *processCore) timerTimes(t *state.Timer) {
+	b := n.s.Env.Backend
+	if t.Kind == state.EventTimer {
+		b.SetTime(min(t.At, n.prog.w), n.now)
+		b.SetRecordTime(t.At)
+		return
+	}
+	b.SetTime(n.prog.w, min(t.At, n.now))
+	b.SetRecordTime(n.prog.w)
 }
 
 // timerTime returns the event time of what a timer emits: its own time, or, for

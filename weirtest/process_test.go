@@ -232,7 +232,7 @@ func TestStateExpiresInEventTime(t *testing.T) {
 	})
 	var steps []weirtest.Step
 	for _, sec := range []int64{0, 5, 14, 24, 100, 101} {
-		steps = append(steps, weirtest.Value(click{User: "a", At: sec * 1000}), weirtest.WatermarkMillis(sec*1000))
+		steps = append(steps, weirtest.WatermarkMillis(sec*1000), weirtest.Value(click{User: "a", At: sec * 1000}))
 	}
 	weirtest.Matrix(t, spec, steps, func(tb testing.TB, r *weirtest.Run) {
 		tb.Helper()
