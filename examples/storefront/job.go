@@ -170,5 +170,9 @@ func build(require weir.SinkOption, publish ...jetstream.SinkOption) func(*weir.
 		}
 		counts("minute", "1m", window.Sliding(time.Minute, 10*time.Second))
 		counts("five-minutes", "5m", window.Tumbling(5*time.Minute))
+
+		byUserItem := weir.KeyBy(clicks, "by-user-item", func(c Click) UserItem { return UserItem{c.User, c.Item} })
+		nudges := weir.Process(byUserItem, "hesitation", func() weir.KeyedProcess[UserItem, Click, Nudge] { return &Hesitation{} })
+		weir.To(nudges, "nudges", jetstream.Publish("NUDGES", func(n Nudge) string { return "nudges." + n.User }, publish...), to...)
 	}
 }
