@@ -218,3 +218,20 @@ func (a *allocator) close() {
 	a.regions, a.spare, a.chunks = nil, nil, map[uintptr]*chunk{}
 	a.lists = [maxOrder]*freeBlock{}
 }
+
+// pool is the part of an allocator that one backend uses.
+type pool struct {
+	a    *allocator
+	held int64 // bytes in use
+}
+
+func (p *pool) alloc(n int) block {
+	b := p.a.alloc(n)
+	p.held += int64(b.size)
+	return b
+}
+
+func (p *pool) release(b block) {
+	p.held -= int64(b.size)
+	p.a.release(b)
+}

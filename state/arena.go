@@ -23,7 +23,7 @@ const (
 func round8(n int) int { return (n + 7) &^ 7 }
 
 // alloc returns memory for n bytes, aligned to 8. Its content is arbitrary.
-func (a *arena) alloc(mem *allocator, n int) unsafe.Pointer {
+func (a *arena) alloc(mem *pool, n int) unsafe.Pointer {
 	n = round8(n)
 	a.live += n
 	if n <= a.left {
@@ -54,7 +54,7 @@ func (a *arena) alloc(mem *allocator, n int) unsafe.Pointer {
 }
 
 // allocFixed is alloc for values of one size, which freeFixed takes back.
-func (a *arena) allocFixed(mem *allocator, n int) unsafe.Pointer {
+func (a *arena) allocFixed(mem *pool, n int) unsafe.Pointer {
 	if p := a.free; p != nil {
 		a.free = *(*unsafe.Pointer)(p)
 		a.live += round8(n)
@@ -80,9 +80,18 @@ func (a *arena) drop(n int) {
 // wasteful says that copying the live part is worth it.
 func (a *arena) wasteful() bool { return a.garbage > 16<<10 && a.garbage > a.live }
 
-func (a *arena) release(mem *allocator) {
+func (a *arena) release(mem *pool) {
 	for _, b := range a.pages {
 		mem.release(b)
 	}
 	*a = arena{}
+}
+
+// size returns the memory of the arena.
+func (a *arena) size() int {
+	n := 0
+	for _, b := range a.pages {
+		n += b.size
+	}
+	return n
 }

@@ -13,7 +13,7 @@ import (
 // method locks, and none may be called concurrently with another.
 type Backend struct {
 	store *Store
-	mem   *allocator
+	mem   *pool
 	opts  BackendOptions
 	place placer
 
@@ -25,6 +25,10 @@ type Backend struct {
 	// over says that the memory budget is exceeded; see relieve.
 	over    bool
 	walking int
+	victim  victim
+	// spillSeq changes whenever the spill store does.
+	spillSeq               uint64
+	diskKeyBuf, diskValBuf []byte
 
 	groups   []*Group
 	restored bool
@@ -53,7 +57,7 @@ type Backend struct {
 }
 
 func newBackend(s *Store, opts BackendOptions) *Backend {
-	b := &Backend{store: s, mem: s.mem, opts: opts, place: newPlacer(opts.Range), epoch: 1}
+	b := &Backend{store: s, mem: &pool{a: s.mem}, opts: opts, place: newPlacer(opts.Range), epoch: 1}
 	b.times = times{base.MinTime, base.MinTime, base.MinTime}
 	b.out = b.newStream()
 	return b
@@ -65,11 +69,13 @@ func (b *Backend) Close() error {
 	s.mu.Lock()
 	_, open := s.backends[b]
 	delete(s.backends, b)
+	s.setShare()
 	closed := s.closed
 	s.mu.Unlock()
 	if !open || closed {
 		return nil
 	}
+	b.sweep.close()
 	b.out.discard()
 	if b.frozen != nil {
 		b.frozen.discard()

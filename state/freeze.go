@@ -51,13 +51,15 @@ func (b *Backend) Freeze(epoch base.Epoch) {
 // It also does what else is due for the state in the background, so it is worth
 // calling when nothing is frozen.
 func (b *Backend) CopyTurn(budget time.Duration) (done bool) {
-	if b.over {
+	clk := b.store.opts.Clock
+	deadline := clk.Mono() + int64(budget)
+	for b.pressure(); b.over && clk.Mono() < deadline; {
 		b.relieve()
 	}
 	if b.frozen == nil {
 		return true
 	}
-	return b.copyUntil(b.store.opts.Clock.Mono()+int64(budget), true)
+	return b.copyUntil(deadline, true)
 }
 
 // CopyAll copies everything that is frozen, waiting for the writer where it must.

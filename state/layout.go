@@ -194,6 +194,9 @@ func ownerOf(key []byte) uint64 {
 		uint64(key[4])<<24 | uint64(key[5])<<16 | uint64(key[6])<<8 | uint64(key[7])
 }
 
+// hashU64 is the hash of an integer key.
+func hashU64(k uint64) uint64 { return base.HashUint64(k) }
+
 // mangle makes use of freed memory visible in builds with invariants.
 func mangle(b block) {
 	if invariants.Enabled {

@@ -108,11 +108,15 @@ type harness struct {
 	errs  []error
 }
 
+// openTestStore opens a store whose tables may use so much memory; 0 for no bound.
 func openTestStore(t testing.TB, bs blob.Store, memory int64) *Store {
 	t.Helper()
-	s, err := OpenStore(Options{FS: vfs.NewMem(), Dir: "spill", Blob: bs, Memory: memory, Job: "job"})
+	s, err := OpenStore(Options{FS: vfs.NewMem(), Dir: "state", Blob: bs, Memory: 16 << 20, Job: "job"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.limit = memory; memory == 0 {
+		s.limit = 1 << 40
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -349,9 +353,15 @@ func seeds(t *testing.T) (uint64, *rand.Rand) {
 }
 
 func TestTablesAgainstModel(t *testing.T) {
+	for _, memory := range []int64{0, 5 << 20} {
+		tablesAgainstModel(t, memory)
+	}
+}
+
+func tablesAgainstModel(t *testing.T, memory int64) {
 	_, rng := seeds(t)
 	for _, keys := range []uint64{10, 3000, 60_000} {
-		h := newHarness(t, openTestStore(t, nil, 0), base.SplitRange(rng.IntN(3), 3), rng)
+		h := newHarness(t, openTestStore(t, nil, memory), base.SplitRange(rng.IntN(3), 3), rng)
 		for range 300_000 {
 			h.step(keys, 3)
 		}
@@ -361,22 +371,46 @@ func TestTablesAgainstModel(t *testing.T) {
 		if err := h.b.Err(); err != nil {
 			t.Fatal(err)
 		}
+		if got := h.spilled(); memory > 0 && keys > 10_000 && got == 0 {
+			t.Fatal("nothing was spilled")
+		}
 		if err := h.b.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
+// spilled counts entries that are on disk only.
+func (h *harness) spilled() int {
+	n := 0
+	for _, g := range h.b.groups {
+		for _, t := range g.tables {
+			n += t.stored
+		}
+	}
+	return n
+}
+
 // TestSnapshots freezes at random moments while updates go on, and restores every
 // snapshot at another parallelism.
 func TestSnapshots(t *testing.T) {
 	_, rng := seeds(t)
-	for _, keys := range []uint64{20, 2000, 20_000} {
+	snapshotsAgainstModel(t, rng, 20, 0)
+	snapshotsAgainstModel(t, rng, 2000, 0)
+	snapshotsAgainstModel(t, rng, 20_000, 0)
+	snapshotsAgainstModel(t, rng, 2000, 2200<<10)
+	snapshotsAgainstModel(t, rng, 20_000, 4<<20)
+}
+
+func snapshotsAgainstModel(t *testing.T, rng *rand.Rand, keys uint64, memory int64) {
+	t.Logf("%d keys, %d bytes of memory", keys, memory)
+	{
 		bs := blob.Memory()
-		s := openTestStore(t, bs, 0)
+		s := openTestStore(t, bs, memory)
 		h := newHarness(t, s, base.FullRange, rng)
 		var barriers []model
 		var epochs []base.Epoch
+		most := 0
 		for e := base.Epoch(1); e <= 60; e++ {
 			for range rng.IntN(3000) {
 				h.step(keys, 4)
@@ -384,10 +418,18 @@ func TestSnapshots(t *testing.T) {
 					h.b.CopyTurn(time.Duration(rng.IntN(20)) * time.Microsecond)
 				}
 			}
+			most = max(most, h.spilled())
 			barriers, epochs = append(barriers, h.m.clone()), append(epochs, e)
 			h.b.Freeze(e)
 		}
 		h.b.CopyAll()
+		if err := h.b.Err(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("at most %d entries spilled", most)
+		if memory > 0 && most == 0 {
+			t.Fatal("nothing was spilled")
+		}
 		for i, want := range barriers {
 			snap, err := h.waitSnap(i)
 			if err != nil {
@@ -398,7 +440,7 @@ func TestSnapshots(t *testing.T) {
 			}
 			checkChain(t, snap, base.FullRange)
 			if i%7 == 0 || i > len(barriers)-3 {
-				restoreAt(t, bs, rng, []Chain{{Task: "op#0", Range: base.FullRange, Objects: snap.Chain}}, want)
+				restoreAt(t, bs, rng, []Chain{{Task: "op#0", Range: base.FullRange, Objects: snap.Chain}}, want, memory)
 			}
 		}
 	}
@@ -413,10 +455,10 @@ func checkChain(t *testing.T, snap Snapshot, r base.HashRange) {
 }
 
 // restoreAt restores chains at a random parallelism and compares.
-func restoreAt(t *testing.T, bs blob.Store, rng *rand.Rand, chains []Chain, want model) []*harness {
+func restoreAt(t *testing.T, bs blob.Store, rng *rand.Rand, chains []Chain, want model, memory int64) []*harness {
 	t.Helper()
 	n := 1 + rng.IntN(4)
-	s := openTestStore(t, bs, 0)
+	s := openTestStore(t, bs, memory)
 	var out []*harness
 	for i := range n {
 		r := base.SplitRange(i, n)
@@ -447,7 +489,7 @@ func TestRescaleAgainAndAgain(t *testing.T) {
 	want := model{}
 	epoch := base.Epoch(0)
 	for range 8 {
-		hs := restoreAt(t, bs, rng, chains, want)
+		hs := restoreAt(t, bs, rng, chains, want, int64(rng.IntN(2))*(3<<20))
 		chains = nil
 		rounds := 1 + rng.IntN(12)
 		for range rounds {

@@ -311,6 +311,8 @@ func (t *Table) restorePut(e *entry, val []byte) {
 			t.setKey(s, slot, e.hash, e.key)
 		}
 		t.fill(s, slot)
+		t.grew(t.entrySize(slot))
+		t.b.pressure()
 	} else if metaOf(slot).flags&tombstone != 0 {
 		t.revive(s, slot)
 	}

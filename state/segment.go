@@ -50,7 +50,7 @@ type segment struct {
 
 // newSlots gives s fresh memory of a size and an overflow area of at least
 // overflow slots. The caller keeps what it needs of the old memory.
-func (s *segment) newSlots(a *allocator, size, overflow int) {
+func (s *segment) newSlots(a *pool, size, overflow int) {
 	s.mem = a.alloc(size)
 	stride := int(s.t.g.layout.stride)
 	n := s.mem.size * 8 / (stride*8 + 2)

@@ -3,6 +3,7 @@ package state
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -49,6 +50,7 @@ type Store struct {
 	writer *writer
 	disk   *disk
 	limit  int64 // of mem.used
+	share  atomic.Int64
 
 	mu       sync.Mutex
 	backends map[*Backend]struct{}
@@ -139,17 +141,14 @@ func (s *Store) NewBackend(opts BackendOptions) (*Backend, error) {
 	}
 	b := newBackend(s, opts)
 	s.backends[b] = struct{}{}
+	s.setShare()
 	s.writer.grant(len(s.backends))
 	return b, nil
 }
 
-// share returns how much memory one backend may use when all want more than
-// there is.
-func (s *Store) share() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.limit / int64(max(1, len(s.backends)))
-}
+// setShare computes how much memory a backend may use when all want more than
+// there is. Guarded by mu.
+func (s *Store) setShare() { s.share.Store(s.limit / int64(max(1, len(s.backends)))) }
 
 // MemoryUsed returns the bytes outside the Go heap that tables and copy buffers
 // use now.

@@ -46,7 +46,7 @@ const (
 // planSweep decides which slices the frozen epoch is to be a base of.
 func (b *Backend) planSweep() {
 	p := &b.plan
-	b.sweep = sweep{}
+	b.sweep.close()
 	if len(b.frozenSegs) == 0 && b.frozen.bytes == 0 && !b.failed.Load() {
 		return
 	}
@@ -101,6 +101,12 @@ type sweep struct {
 	pos           uint64 // up to where its memory is done,
 	spilled       bool   // and whether it is about its spilled entries now
 	disk          diskCursor
+}
+
+// close ends reading of spilled entries.
+func (s *sweep) close() {
+	_ = s.disk.close() // what it read was used already
+	*s = sweep{}
 }
 
 // sweepStep sweeps a little and reports whether there is more to do.
@@ -188,8 +194,8 @@ func (b *Backend) sweepMemory(t *Table) bool {
 			}
 			continue
 		}
-		if m.flags&tombstone != 0 || m.stamp >= b.frozen.stamp {
-			continue
+		if m.flags&(tombstone|onDisk) != 0 || m.stamp >= b.frozen.stamp {
+			continue // what is spilled too comes with the spilled entries
 		}
 		if pos := t.position(t.hashOf(slot)); pos < from || pos > b.posHi {
 			continue

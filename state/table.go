@@ -165,7 +165,9 @@ func (t *Table) admitU64(hash, key uint64) (s *segment, i int, slot unsafe.Point
 	}
 	*(*uint64)(slot) = key
 	t.fill(s, slot)
+	t.grew(t.entrySize(slot))
 	t.b.mark(s, i)
+	t.b.pressure()
 	return s, i, slot, false
 }
 
@@ -183,7 +185,6 @@ func (t *Table) fill(s *segment, slot unsafe.Pointer) {
 	s.count++
 	t.slotsUsed++
 	t.len++
-	t.grew(t.entrySize(slot))
 }
 
 // grew adds to the size of the live entries.
@@ -298,6 +299,9 @@ func (t *Table) UpsertBatchU64(hashes, keys []uint64, out []unsafe.Pointer) {
 		t.b.relieve()
 	}
 	hashes, out = hashes[:len(keys)], out[:len(keys)]
+	if t.stored > 0 {
+		t.PrefetchU64(hashes, keys)
+	}
 	before := t.b.structure
 	epoch, off := t.b.epoch, t.g.layout.valOff
 	inline := t.g.layout.form == inlineForm

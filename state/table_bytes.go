@@ -46,7 +46,9 @@ func (t *Table) admitBytes(hash uint64, key []byte) (s *segment, i int, slot uns
 	}
 	t.setKey(s, slot, hash, key)
 	t.fill(s, slot)
+	t.grew(t.entrySize(slot))
 	t.b.mark(s, i)
+	t.b.pressure()
 	return s, i, slot, false
 }
 
@@ -108,6 +110,9 @@ func (t *Table) UpsertBatchBytes(hashes []uint64, keys [][]byte, out []unsafe.Po
 		t.b.relieve()
 	}
 	hashes, out = hashes[:len(keys)], out[:len(keys)]
+	if t.stored > 0 {
+		t.PrefetchBytes(hashes, keys)
+	}
 	before := t.b.structure
 	for i, key := range keys {
 		out[i], _ = t.upsertBytes(hashes[i], key)
@@ -134,20 +139,26 @@ func (t *Table) PutVar(hash uint64, key, val []byte) {
 // setVar stores the value of an entry that is marked as changed already.
 func (t *Table) setVar(s *segment, slot unsafe.Pointer, val []byte) {
 	v := (*varRef)(unsafe.Add(slot, t.g.layout.valOff))
+	t.grew(len(val) - int(v.len))
+	t.setVarBytes(s, slot, val)
+	t.b.pressure()
+}
+
+// setVarBytes writes a value that is counted already.
+func (t *Table) setVarBytes(s *segment, slot unsafe.Pointer, val []byte) {
+	v := (*varRef)(unsafe.Add(slot, t.g.layout.valOff))
 	if len(val) > int(v.cap) {
 		room := len(val)
 		if v.cap > 0 { // it has grown before; expect it to grow again
 			room += room / 4
 		}
 		s.arena.drop(int(v.cap))
-		t.grew(-int(v.len))
 		*v = varRef{}
 		if s.arena.wasteful() {
 			s.copyArena()
 		}
 		v.p, v.cap = s.arena.alloc(t.b.mem, room), uint32(round8(room))
 	}
-	t.grew(len(val) - int(v.len))
 	v.len = uint32(len(val))
 	copy(unsafe.Slice((*byte)(v.p), len(val)), val)
 }
