@@ -84,7 +84,7 @@ func Aggregate[K comparable, T, Acc, Out any](in KeyedStream[K, T], name string,
 	}
 	uid := j.declare(in.chain, name, "aggregate", spec.String(), where, in.uid)
 	out := newStream[Windowed[K, Out]](j, in.chain, uid, true)
-	late := func(*operators.Subtask) operators.Consumer[T] { return operators.Fan[T](nil) }
+	late := func(s *operators.Subtask) operators.Consumer[T] { return operators.Fan[T](s, nil) }
 	if o.late != nil {
 		late = addSide(j, where, uid, in.chain, true, *o.late).bind
 	}

@@ -41,7 +41,7 @@ func (s Stream[T]) bind(sub *operators.Subtask) operators.Consumer[T] {
 	for _, b := range *s.consumers {
 		cs = append(cs, b(sub))
 	}
-	return operators.Fan(cs)
+	return operators.Fan(sub, cs)
 }
 
 // Map returns the stream of f of every record.

@@ -1,6 +1,8 @@
 package operators
 
 import (
+	"slices"
+
 	"github.com/weirflow/weir/internal/base"
 )
 
@@ -18,20 +20,44 @@ type Consumer[T any] struct {
 // Bind makes an operator's consumer for one subtask.
 type Bind[T any] func(s *Subtask) Consumer[T]
 
-// Fan returns a consumer that hands every record to all of the given ones, in
-// order.
-func Fan[T any](cs []Consumer[T]) Consumer[T] {
+// Fan returns a consumer that hands every record to all of the given ones. Each
+// sees the records in their order; where one of them takes runs of records, a run
+// goes to one consumer after the other.
+func Fan[T any](s *Subtask, cs []Consumer[T]) Consumer[T] {
 	switch len(cs) {
 	case 0:
 		return Consumer[T]{One: func(*base.Meta, *T) {}}
 	case 1:
 		return cs[0]
 	}
-	return Consumer[T]{One: func(m *base.Meta, v *T) {
+	out := Consumer[T]{One: func(m *base.Meta, v *T) {
 		for i := range cs {
 			cs[i].One(m, v)
 		}
 	}}
+	if slices.ContainsFunc(cs, func(c Consumer[T]) bool { return c.Batch != nil }) {
+		out.Batch = func(metas []base.Meta, vals []T) {
+			for i := range cs {
+				cs[i].run(s, metas, vals)
+			}
+		}
+	}
+	return out
+}
+
+// run hands a run of records to the consumer, in one piece if it takes that.
+func (c *Consumer[T]) run(s *Subtask, metas []base.Meta, vals []T) {
+	if c.Batch != nil {
+		c.Batch(metas, vals)
+		return
+	}
+	for i := range vals {
+		s.cur = &metas[i]
+		c.One(&metas[i], &vals[i])
+		if s.err != nil {
+			return
+		}
+	}
 }
 
 // Map hands on f of every record.

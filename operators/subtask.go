@@ -160,17 +160,7 @@ func (s *Subtask) Operators() []string { return s.ops }
 func Head[T any](s *Subtask, c Consumer[T]) {
 	s.heads = append(s.heads, func(b Batch) {
 		tb := b.(*TypedBatch[T])
-		if c.Batch != nil {
-			c.Batch(tb.Metas, tb.Vals)
-			return
-		}
-		for i := range tb.Vals {
-			s.cur = &tb.Metas[i]
-			c.One(&tb.Metas[i], &tb.Vals[i])
-			if s.err != nil {
-				return
-			}
-		}
+		c.run(s, tb.Metas, tb.Vals)
 	})
 }
 

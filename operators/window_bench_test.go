@@ -40,7 +40,7 @@ func benchWindow[A any](b *testing.B, spec window.Spec, keys int, kit aggKit2[A]
 	Head(s, Window(s, WindowSpec[uint64, tick, A, int64]{
 		UID: "agg", Window: spec, Key: func(v tick) uint64 { return v.Key }, Keys: kc, Add: kit.add, Ops: kit.ops,
 		Result: kit.result, Acc: ac,
-	}, Consumer[Windowed[uint64, int64]]{One: func(*base.Meta, *Windowed[uint64, int64]) { results++ }}, Fan[tick](nil)))
+	}, Consumer[Windowed[uint64, int64]]{One: func(*base.Meta, *Windowed[uint64, int64]) { results++ }}, Fan[tick](s, nil)))
 	st.restore(s.Env.Backend, nil)
 	if err := s.Open(Restore{}); err != nil {
 		b.Fatal(err)

@@ -17,3 +17,14 @@ func BenchmarkExchangeHand(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkKeyed(b *testing.B) {
+	k := keyedJob{records: 6_000_000, keys: 1_000_000, interval: 1e9}
+	for b.Loop() {
+		ns, err := k.run()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(ns, "ns/record")
+	}
+}
