@@ -149,9 +149,18 @@ func Union[T any](name string, first Stream[T], rest ...Stream[T]) Stream[T] {
 	c := j.newChain(j.scope+name, first.chain.parallelism)
 	uid := j.declare(c, name, "union", fmt.Sprintf("%d streams", len(all)), where, inputs...)
 	out := newStream[T](j, c, uid, false)
+	// What reads the union is built once for each subtask, not once for each head.
+	var last *operators.Subtask
+	var built operators.Consumer[T]
+	once := func(s *operators.Subtask) operators.Consumer[T] {
+		if s != last {
+			last, built = s, out.bind(s)
+		}
+		return built
+	}
 	for _, in := range all {
 		merged := exchange(in, c, uid, operators.Partition{Kind: operators.Forward}, where, nil)
-		merged.attach(out.bind)
+		merged.attach(once)
 	}
 	return out
 }
