@@ -74,16 +74,24 @@ func (d *demo) restart() error {
 
 // Bounds of the steps at the end.
 const (
-	drainLimit = 30 * time.Second
-	stopLimit  = 15 * time.Second
-	readLimit  = time.Minute
+	drainLimit = 2 * time.Minute
+	// stalled is how long nothing new is compared before what is due counts as
+	// missing.
+	stalled   = 8 * time.Second
+	stopLimit = 15 * time.Second
+	readLimit = time.Minute
 )
 
 // finish lets the job publish what is due, ends it with a final checkpoint, has
 // the reader compare everything, and says what came of it.
 func (d *demo) finish(ctx context.Context) error {
-	mark := d.reports
+	mark, seen, moved := d.reports, uint64(0), time.Now()
 	drained := func() bool {
+		if now := time.Now(); seen != d.report.Compared {
+			seen, moved = d.report.Compared, now
+		} else if now.Sub(moved) > stalled {
+			return true
+		}
 		// The second report from now has seen the whole log.
 		return d.reports >= mark+2 && d.report.Outstanding == 0 && (d.o.Once == 0 || d.report.Ended)
 	}

@@ -68,7 +68,7 @@ const (
 )
 
 // drainTime is the part of Options.Once that is left for the end.
-const drainTime = 3 * time.Second
+const drainTime = 2 * time.Second
 
 // Check reports the first option that cannot be used.
 func (o *Options) Check() error {
@@ -136,7 +136,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d.dir = lock.Path()
-	err = d.run(ctx)
+	if err = d.checkLog(); err == nil {
+		err = d.run(ctx)
+	}
 	reap(d.all, d.events)
 	close(d.done)
 	err = errors.Join(err, lock.Close())
@@ -147,6 +149,16 @@ func Run(ctx context.Context, o Options) error {
 		d.out.line("everything is left in %s", d.dir)
 	}
 	return err
+}
+
+// checkLog refuses a directory whose play is another one or has ended.
+func (d *demo) checkLog() error {
+	err := script.CheckLog(logDir(d.dir), d.o.Script)
+	if err == nil {
+		return nil
+	}
+	return &base.Error{Code: CodeOptions, What: "the demo cannot go on in this directory", Where: d.dir, Cause: err,
+		Next: "choose another directory, or the flags of that run if it has not ended"}
 }
 
 func (d *demo) run(ctx context.Context) error {

@@ -32,7 +32,7 @@ type childConfig struct {
 	URL    string        `json:"url,omitempty"`
 	Dir    string        `json:"dir,omitempty"`
 	Script script.Config `json:"script,omitzero"`
-	// Events ends the play after so many; 0: never.
+	// Events ends the play after so many of this session; 0: never.
 	Events  uint64 `json:"events,omitempty"`
 	Session string `json:"session,omitempty"`
 	// Interval is that of checkpoints.

@@ -110,7 +110,7 @@ func (g *generator) end() uint64 {
 	case g.log.Ended():
 		return g.log.Next()
 	case g.cfg.Events > 0:
-		return g.cfg.Events + 1
+		return g.log.From() + g.cfg.Events + 1
 	}
 	return 1 << 62
 }

@@ -74,6 +74,9 @@ func (p *printer) progress(r *proof.Report) {
 func (p *printer) summary(r *proof.Report) {
 	p.line("%s events, %s of them too late for the pattern; %s planted sequences were decided, %s nudges were to come of them",
 		count(r.Events), count(r.Late), count(uint64(r.Plants)), count(uint64(r.Planted)))
+	if r.P99 == 0 {
+		return
+	}
 	p.line("results visible %s (median) and %s (99 %%) after the event that decides them was due, kills included", millis(r.P50), millis(r.P99))
 }
 

@@ -97,7 +97,9 @@ func (l *Ledger) See(r Result) (expected Result, ok bool) {
 	} else {
 		l.open[r.Key] = open
 	}
-	l.outstanding--
+	if !e.overtaken {
+		l.outstanding--
+	}
 	l.compared++
 	if strings.HasPrefix(r.Key, nudgeKey) {
 		l.nudges++
@@ -120,6 +122,7 @@ func (l *Ledger) miss(e *entry) {
 	}
 	e.overtaken = true
 	l.missing++
+	l.outstanding--
 	l.differ("missing: %s", e.Value)
 }
 
@@ -132,12 +135,14 @@ func (l *Ledger) Finish() {
 	}
 }
 
-// Oldest returns when the oldest result that was not seen was due, or 0.
+// Oldest returns when the oldest result that was not seen was due, or 0. Those
+// that count as missing are left out.
 func (l *Ledger) Oldest() int64 {
 	var oldest int64
 	for _, open := range l.open {
-		if d := open[0].Due; oldest == 0 || d < oldest {
-			oldest = d
+		i := slices.IndexFunc(open, func(e *entry) bool { return !e.overtaken })
+		if i >= 0 && (oldest == 0 || open[i].Due < oldest) {
+			oldest = open[i].Due
 		}
 	}
 	return oldest

@@ -62,8 +62,8 @@ type Report struct {
 	Wrong      uint64 `json:"wrong"`
 	Missing    uint64 `json:"missing"`
 	Duplicated uint64 `json:"duplicated"`
-	// Outstanding is the number of results that are due and were not seen, Age
-	// how long ago the oldest was due.
+	// Outstanding is the number of results that are due, were not seen, and do not
+	// count as missing; Age is how long ago the oldest was due.
 	Outstanding int   `json:"outstanding"`
 	Age         int64 `json:"age"`
 	// Plants is the number of planted sequences that were decided, Planted how

@@ -57,8 +57,13 @@ type Log struct {
 	ended   bool
 }
 
-// ErrOther says that a log was written with another Config.
-var ErrOther = errors.New("the log is of another run")
+// Reasons why a play cannot go on.
+var (
+	// ErrOther: the log was written with another Config.
+	ErrOther = errors.New("the log is of another run")
+	// ErrEnded: the log has its end.
+	ErrEnded = errors.New("the run has ended")
+)
 
 // OpenLog opens the log in a directory or begins one. A session that is not that
 // of the log's last Start gets a Start of its own, at now, in nanoseconds since
@@ -97,14 +102,41 @@ func lastChapter(dir string) uint64 {
 	return n
 }
 
+// CheckLog reports why the play of c cannot go on in a directory, nil where there
+// is no log yet: ErrOther, ErrEnded, or that the log cannot be read.
+func CheckLog(dir string, c Config) error {
+	have, err := readConfig(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if have != c {
+		return other(have, c)
+	}
+	b, err := os.ReadFile(chapterFile(dir, lastChapter(dir)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil && bytes.Contains(b, []byte(`{"end":`)) {
+		err = ErrEnded
+	}
+	return err
+}
+
+func other(have, want Config) error {
+	return fmt.Errorf("%w: it has seed %d, rate %d and speed %d, and wanted are %d, %d and %d",
+		ErrOther, have.Seed, have.Rate, have.Speed, want.Seed, want.Rate, want.Speed)
+}
+
 // beginLog writes the configuration, or compares it.
 func beginLog(dir string, c Config) error {
 	path := filepath.Join(dir, configFile)
 	have, err := readConfig(dir)
 	switch {
 	case err == nil && have != c:
-		return fmt.Errorf("%w: it has seed %d, rate %d and speed %d, and wanted are %d, %d and %d",
-			ErrOther, have.Seed, have.Rate, have.Speed, c.Seed, c.Rate, c.Speed)
+		return other(have, c)
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		return err
 	}
@@ -166,6 +198,9 @@ func (l *Log) recover() error {
 
 // Next returns the number of events in the log.
 func (l *Log) Next() uint64 { return l.next }
+
+// From returns the number of events of earlier sessions.
+func (l *Log) From() uint64 { return l.start.From }
 
 // Ended reports that the log has its End.
 func (l *Log) Ended() bool { return l.ended }
