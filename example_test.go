@@ -58,7 +58,7 @@ func run(job weir.JobSpec) error {
 func show(build func(weir.Stream[Click]) weir.Stream[string]) {
 	out := memory.NewSink[string]()
 	err := run(weir.NewJob("example", func(j *weir.Job) {
-		in := weir.From(j, "clicks", source(clicks...), weir.Ascending(when))
+		in := weir.From(j, "clicks", source(clicks...), weir.Ascending(when), weir.WatermarkEveryRecord())
 		weir.To(build(in), "out", out.Sink())
 	}))
 	if err != nil {
