@@ -6,45 +6,61 @@ import (
 
 	"github.com/weirflow/weir/engine/exchange"
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/operators"
 )
 
 // Settle waits until the subtasks of the job have nothing left to do, so that a
-// test can take the next step. It means something only while nobody else gives
-// them work: every source has handed over what it has, the clock stands still,
-// and no checkpoint is under way. It fails when the job ends first, with the
-// reason for its end if there is one.
+// test can take the next step, and returns the processing time at which one has
+// something to do by itself: base.MaxTime for never. It means something only
+// while nobody else gives them work: every source has handed over what it has,
+// the clock stands still, and no checkpoint is under way. It fails when the job
+// ends first, with the reason for its end if there is one.
 //
 // It goes through the subtasks in the order of the data flow. A call that went
 // through a mailbox has everything before it behind it, and a subtask that waits
 // again afterwards has handed on whatever came of that. No subtask upstream can
 // be woken any more, so the next one is looked at only after its last message
 // was put.
-func (j *Job) Settle(ctx context.Context) error {
+func (j *Job) Settle(ctx context.Context) (due base.Timestamp, err error) {
 	g, err := j.deployed(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	called := make(chan struct{}, 1)
+	due = base.MaxTime
+	called := make(chan base.Timestamp, 1)
 	for _, r := range g.tasks {
-		r.mailbox.Put(exchange.Message{Kind: exchange.Call, Call: func() { called <- struct{}{} }})
+		r.mailbox.Put(exchange.Message{Kind: exchange.Call, Call: func() { called <- dueOf(r.sub) }})
 		select {
-		case <-called:
+		case d := <-called:
+			due = min(due, d)
 		case <-g.ctx.Done():
-			return j.ended(ctx)
+			return 0, j.ended(ctx)
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		for !r.mailbox.Waiting() || r.mailbox.Len() > 0 {
 			if g.ctx.Err() != nil {
-				return j.ended(ctx)
+				return 0, j.ended(ctx)
 			}
 			if err := ctx.Err(); err != nil {
-				return err
+				return 0, err
 			}
 			runtime.Gosched()
 		}
 	}
-	return nil
+	return due, nil
+}
+
+// dueOf fires what is due in a subtask and returns when something is next. The
+// subtask keeps its errors.
+func dueOf(s *operators.Subtask) base.Timestamp {
+	due, err := s.ProcessingTime(s.Env.Clock.Now())
+	if err == nil && s.HasSource() {
+		var st operators.SourceStatus
+		st, _ = s.Poll()
+		due = min(due, st.Due)
+	}
+	return due
 }
 
 // deployed waits for a running generation.
