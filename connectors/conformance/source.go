@@ -172,15 +172,16 @@ func (p *tap[T]) close() {
 func (p *tap[T]) take(n, max int) []got[T] {
 	p.t.Helper()
 	var all []got[T]
-	for deadline := time.Now().Add(p.f.patience()); len(all) < n && !p.end; {
+	wall := clock.Real()
+	for last := wall.Mono(); len(all) < n && !p.end; {
 		recs, poll, err := p.poll(min(max, n-len(all)))
 		if err != nil {
 			p.t.Fatalf("Poll: %v", err)
 		}
 		all = append(all, recs...)
 		if len(recs) > 0 {
-			deadline = time.Now().Add(p.f.patience())
-		} else if time.Now().After(deadline) {
+			last = wall.Mono()
+		} else if wall.Mono()-last > int64(p.f.patience()) {
 			p.t.Fatalf("Poll gave nothing for %v after %d records; %d are wanted", p.f.patience(), len(all), n)
 		}
 		if len(recs) == 0 && !poll.More && !p.end && !p.wait(poll) {
@@ -244,13 +245,13 @@ func (p *tap[T]) poll(max int) ([]got[T], connectors.Poll, error) {
 // reports false when neither happens.
 func (p *tap[T]) wait(poll connectors.Poll) bool {
 	c := p.f.clock()
-	late := time.NewTimer(p.f.patience())
+	late := clock.Real().NewTimer(p.f.patience())
 	defer late.Stop()
 	if poll.Due == 0 {
 		select {
 		case <-p.wake:
 			return true
-		case <-late.C:
+		case <-late.C():
 			return false
 		}
 	}
@@ -267,7 +268,7 @@ func (p *tap[T]) wait(poll connectors.Poll) bool {
 	select {
 	case <-p.wake:
 	case <-due.C():
-	case <-late.C:
+	case <-late.C():
 		return false
 	}
 	return true
