@@ -125,6 +125,22 @@ func (s *WindowSpec[K, T, A, R]) States() []WindowState {
 	return []WindowState{{"slices", s.Acc.Schema().String()}}
 }
 
+// notice takes note of a watermark that the subtask has been told of and this
+// operator has not fired for yet, because it, or an operator beside it, still
+// fires for one before. A record that comes now came after that watermark and is
+// judged by it. It returns true when there is firing to do.
+func (b *windowBase[K, T, A, R]) notice() bool {
+	if !b.s.adv.running {
+		return false
+	}
+	w := max(b.s.adv.target, b.s.adv.waiting)
+	if w <= b.prog.w {
+		return false
+	}
+	b.prog.w = w
+	return true
+}
+
 // begin sets the window of the results that follow. at is their event time.
 func (b *windowBase[K, T, A, R]) begin(w window.Window, at base.Timestamp) {
 	b.s.at = b.op
@@ -162,10 +178,12 @@ func (b *windowBase[K, T, A, R]) drop(v window.Verdict, m *base.Meta, val *T) {
 	b.late(m, val)
 }
 
-// held is a record that waits for a firing to be over.
+// held is a record that waits until the firing for w, the watermark before it,
+// is over.
 type held[T any] struct {
 	meta base.Meta
 	val  T
+	w    base.Timestamp
 }
 
 // maxHeld bounds the records that wait for a firing: with more, the firing is

@@ -30,18 +30,34 @@ const (
 	fireLeave
 )
 
-// Advance fires the windows that end up to w, in order, and then takes the
-// records that waited. It stops at the deadline.
+// Advance fires the windows that end up to w, in order. It stops at the deadline.
 func (o *panes[K, T, A, R]) Advance(w base.Timestamp, deadline int64) (done bool) {
 	if w <= o.prog.w && !o.busy {
 		return true
 	}
 	o.busy = true
 	o.prog.w = max(o.prog.w, w)
+	for o.fired < o.prog.w || len(o.held) > 0 {
+		// Records that wait come after one watermark and before the next.
+		goal := o.prog.w
+		if len(o.held) > 0 {
+			goal = o.held[0].w
+		}
+		if !o.fireUpTo(goal, deadline) || !o.release(deadline) {
+			return false
+		}
+	}
+	o.prog.reach(o.prog.w)
+	o.busy = false
+	return true
+}
+
+// fireUpTo fires the windows that end up to w.
+func (o *panes[K, T, A, R]) fireUpTo(w base.Timestamp, deadline int64) (done bool) {
 	for {
 		if !o.f.active {
 			end, ok := o.nextEnd()
-			if !ok || end > o.prog.w {
+			if !ok || end > w {
 				break
 			}
 			o.start(end)
@@ -53,38 +69,29 @@ func (o *panes[K, T, A, R]) Advance(w base.Timestamp, deadline int64) (done bool
 		o.f.active = false
 		o.forget()
 	}
-	o.fired = o.prog.w
+	o.fired = w
 	o.forget()
-	if !o.releaseHeld(deadline) {
-		return false
-	}
-	o.prog.reach(o.prog.w)
-	o.busy = false
 	return true
 }
 
-// releaseHeld takes the records that waited for the firing.
-func (o *panes[K, T, A, R]) releaseHeld(deadline int64) bool {
-	for i := range o.held {
-		h := &o.held[i]
+// release takes the records that waited for what has been fired.
+func (o *panes[K, T, A, R]) release(deadline int64) (done bool) {
+	n := 0
+	for n < len(o.held) && o.held[n].w <= o.fired && (n == 0 || o.s.Env.Clock.Mono() <= deadline) {
+		h := &o.held[n]
+		n++
 		o.s.cur = &h.meta
-		w := o.prog.of(h.meta.Hash)
-		// It is as late as it was when it came, for w has stayed the same.
+		w := o.prog.later(h.w, h.meta.Hash)
 		end, _ := o.slicer.Classify(h.meta.Time, w)
 		o.addFired(o.slice(end), &h.meta, &h.val, w)
 		if o.s.err != nil {
 			return false
 		}
-		if o.s.Env.Clock.Mono() > deadline && i+1 < len(o.held) {
-			n := copy(o.held, o.held[i+1:])
-			clear(o.held[n:])
-			o.held = o.held[:n]
-			return false
-		}
 	}
-	clear(o.held)
-	o.held = o.held[:0]
-	return true
+	k := copy(o.held, o.held[n:])
+	clear(o.held[k:])
+	o.held = o.held[:k]
+	return k == 0 || o.held[0].w > o.fired
 }
 
 // nextEnd returns the end of the first window after those fired that contains a
@@ -104,7 +111,7 @@ func (o *panes[K, T, A, R]) nextEnd() (base.Timestamp, bool) {
 // forget drops the slices that no window needs any more.
 func (o *panes[K, T, A, R]) forget() {
 	late, n := int64(o.spec.Window.AllowedLateness()), 0
-	for n < len(o.slices) && o.slices[n].last <= o.fired && base.AddTime(o.slices[n].last, late) <= o.prog.w {
+	for n < len(o.slices) && base.AddTime(o.slices[n].last, late) <= o.fired {
 		if o.cur == o.slices[n] {
 			o.cur = nil
 		}

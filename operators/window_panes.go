@@ -148,7 +148,7 @@ func (o *panes[K, T, A, R]) place(m *base.Meta, v *T) *paneSlice {
 		o.addFired(sl, m, v, w)
 		return nil
 	}
-	o.held = append(o.held, held[T]{*m, *v})
+	o.held = append(o.held, held[T]{*m, *v, o.prog.w})
 	if len(o.held) >= maxHeld {
 		o.Advance(o.prog.w, noDeadline)
 	}
@@ -157,6 +157,7 @@ func (o *panes[K, T, A, R]) place(m *base.Meta, v *T) *paneSlice {
 
 func (o *panes[K, T, A, R]) one(m *base.Meta, v *T) {
 	o.s.at = o.op
+	o.busy = o.notice() || o.busy
 	sl := o.place(m, v)
 	if sl == nil {
 		return
@@ -172,6 +173,7 @@ func (o *panes[K, T, A, R]) one(m *base.Meta, v *T) {
 // so that their cache misses overlap.
 func (o *panes[K, T, A, R]) batch(metas []base.Meta, vals []T) {
 	o.s.at = o.op
+	o.busy = o.notice() || o.busy
 	for len(vals) > 0 && o.s.err == nil {
 		n := min(len(vals), MaxBatch)
 		o.chunk(metas[:n], vals[:n])

@@ -22,8 +22,10 @@ type firedRange struct {
 }
 
 // of returns the watermark that holds for a key.
-func (p *progress) of(hash uint64) base.Timestamp {
-	w := p.w
+func (p *progress) of(hash uint64) base.Timestamp { return p.later(p.w, hash) }
+
+// later returns what holds for a key when w is the watermark.
+func (p *progress) later(w base.Timestamp, hash uint64) base.Timestamp {
 	for i := range p.ahead {
 		if p.ahead[i].Contains(hash) {
 			w = max(w, p.ahead[i].w)

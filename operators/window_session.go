@@ -22,8 +22,7 @@ type sessions[K comparable, T, A, R any] struct {
 	table *state.Table
 	due   *dueTable[K]
 
-	fired base.Timestamp // everything up to here has fired for every key
-	busy  bool           // Advance has not returned true yet
+	busy bool // Advance has not returned true yet
 
 	// The key in hand: its sessions, its accumulators in parallel, and the time
 	// it is registered at.
@@ -38,7 +37,7 @@ type sessions[K comparable, T, A, R any] struct {
 func newSessions[K comparable, T, A, R any](s *Subtask, spec WindowSpec[K, T, A, R], out Consumer[Windowed[K, R]], late Consumer[T]) (Consumer[T], error) {
 	o := &sessions[K, T, A, R]{
 		windowBase: newWindowBase(s, &spec, out, late), rules: spec.Window.SessionRules(),
-		form: newKeyForm(spec.Keys), codec: sessionCodec[A]{spec.Acc}, fired: base.MinTime,
+		form: newKeyForm(spec.Keys), codec: sessionCodec[A]{spec.Acc},
 	}
 	o.form.ints = false // values of any length are addressed by the bytes of the key
 	o.keys = &o.form
@@ -61,7 +60,6 @@ func newSessions[K comparable, T, A, R any](s *Subtask, spec WindowSpec[K, T, A,
 
 // Open prepares the restored state.
 func (o *sessions[K, T, A, R]) Open() error {
-	o.fired = o.prog.w
 	o.table = o.group.Namespace(0)
 	o.due.open()
 	return nil
@@ -69,6 +67,7 @@ func (o *sessions[K, T, A, R]) Open() error {
 
 func (o *sessions[K, T, A, R]) one(m *base.Meta, v *T) {
 	o.s.at = o.op
+	o.busy = o.notice() || o.busy
 	o.arena = o.arena[:0]
 	o.form.set(&o.key, m.Hash, o.spec.Key(*v), &o.arena)
 	found := o.load()
@@ -137,13 +136,13 @@ func (o *sessions[K, T, A, R]) load() (found bool) {
 }
 
 // fire fires the sessions of the key in hand that have closed by w and removes
-// those that are gone.
+// those that are gone. A key is registered at or before the time at which the
+// first session closes that has not fired yet, and after those that have.
 func (o *sessions[K, T, A, R]) fire(w base.Timestamp) {
 	o.s.Env.Stats.TimersFired.Add(1)
 	now := o.s.Env.Clock.Now()
 	for i := range o.set {
-		c := o.rules.ClosesAt(o.set[i])
-		if c > o.fired && c <= w && !o.prog.firedBefore(o.key.hash, c) {
+		if c := o.rules.ClosesAt(o.set[i]); o.at <= c && c <= w {
 			o.emitSession(i, o.key.hash, now)
 		}
 	}
@@ -211,7 +210,6 @@ func (o *sessions[K, T, A, R]) Advance(w base.Timestamp, deadline int64) (done b
 		}
 	}
 	o.due.forget(w)
-	o.fired = w
 	o.prog.reach(w)
 	o.busy = false
 	o.s.cur = nil
