@@ -24,6 +24,8 @@ type SourceFixture[T any] struct {
 	// Clock is the job's clock; nil means the real one. A *clock.Virtual is
 	// advanced by the suite to whatever time a reader waits for.
 	Clock clock.Clock
+	// Limits bounds records; the zero value means connectors.DefaultLimits.
+	Limits connectors.Limits
 	// Patience is how long a record that must come may take; 0 means 20 s.
 	Patience time.Duration
 	// Bounded: the source ends after the records in Want.
@@ -135,6 +137,10 @@ func (f SourceFixture[T]) each(t testing.TB, fn func(s connectors.Split, want []
 
 func (f SourceFixture[T]) tryOpen(t testing.TB, s connectors.Split, after connectors.Position) (*tap[T], error) {
 	p := &tap[T]{t: t, f: f, wake: make(chan struct{}, 1), last: after.Offset}
+	limits := f.Limits
+	if limits == (connectors.Limits{}) {
+		limits = connectors.DefaultLimits
+	}
 	r, err := f.Source.Open(t.Context(), s, after, connectors.ReaderEnv{
 		Wake: func() {
 			select {
@@ -143,7 +149,7 @@ func (f SourceFixture[T]) tryOpen(t testing.TB, s connectors.Split, after connec
 			}
 		},
 		Clock:  f.clock(),
-		Limits: connectors.DefaultLimits,
+		Limits: limits,
 	})
 	p.reader = r
 	return p, err

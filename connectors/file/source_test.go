@@ -118,7 +118,7 @@ func sample(format string) (text string, want []conformance.Item[row]) {
 		}
 		switch {
 		case i == 22: // too long, across several reads
-			b.WriteString(strings.Repeat("x", 1<<20+5000))
+			b.WriteString(strings.Repeat("x", 3<<15))
 		case item.Bad && format == "csv":
 			b.WriteString("1,2")
 		case item.Bad:
@@ -152,7 +152,7 @@ func TestSourceConformance(t *testing.T) {
 					put(t, fs, empty, "")
 					put(t, fs, "/in/_ignored", "x")
 					f := conformance.SourceFixture[row]{
-						Bounded: true, Patience: time.Second,
+						Bounded: true, Limits: connectors.Limits{MaxRecord: 4096},
 						Want:     map[string][]conformance.Item[row]{a: want, b: want, empty: nil},
 						Recreate: func(s string) { put(t, fs, s, pack(t, packed, "0123,,\n"+text)) },
 						LoseTail: func(s string, n int) { put(t, fs, s, pack(t, packed, text[:len(text)/3])) },
