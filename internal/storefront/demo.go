@@ -24,11 +24,11 @@ import (
 // Error codes of this package.
 const (
 	// CodeOptions: the demo cannot run with these options.
-	CodeOptions = "WEIR-0220"
+	CodeOptions = "WEIR-0202"
 	// CodeDiffers: what the job published is not what it should be.
-	CodeDiffers = "WEIR-0221"
+	CodeDiffers = "WEIR-0220"
 	// CodeChild: a process of the demo failed.
-	CodeChild = "WEIR-0222"
+	CodeChild = "WEIR-0221"
 )
 
 // Options say how the demo runs.
@@ -114,7 +114,7 @@ type demo struct {
 }
 
 // Run runs the demo. It returns nil when everything that was compared is right;
-// an error with WEIR-0221 when not. When ctx is done, the demo ends in order.
+// an error with WEIR-0220 when not. When ctx is done, the demo ends in order.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Check(); err != nil {
 		return err
