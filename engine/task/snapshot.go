@@ -180,7 +180,7 @@ func (t *Task) maybeAck(s *snapshot) {
 	m := &protocol.Message{Epoch: s.try.Epoch, Attempt: s.try.Attempt}
 	if s.failed != nil {
 		m.Kind = protocol.KindDecline
-		m.Failure = &protocol.Failure{Code: base.CodeOf(s.failed), Cause: s.failed.Error()}
+		m.Failure = protocol.FailureOf(s.failed)
 	} else {
 		m.Kind, m.Ack = protocol.KindAck, s.ack
 	}

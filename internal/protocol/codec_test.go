@@ -229,7 +229,7 @@ func TestMessagesSurviveEncoding(t *testing.T) {
 		{Kind: KindTrigger, Trigger: &Trigger{Prev: 5, Final: FinalEnd, Control: sampleManifest().Control}},
 		{Kind: KindComplete, Complete: &Complete{Manifest: sum("m"), Lanes: sampleManifest().Lanes}},
 		{Kind: KindAck, Ack: &Ack{State: sampleManifest().Tasks[0], Splits: sampleManifest().Splits, Lanes: []LaneBlock{sampleManifest().Lanes[0].Block}}},
-		{Kind: KindDecline, Failure: &Failure{"WEIR-0301", "disk full", true}},
+		{Kind: KindDecline, Failure: &Failure{Code: "WEIR-0301", What: "a snapshot failed", Cause: "disk full", Where: "here", Next: "make room", Fatal: true}},
 		{Kind: KindFailed, Failure: &Failure{Cause: "panic"}},
 		{Kind: KindCommitted, Lane: &lane},
 		{Kind: KindStatus, Status: &Status{sum("p"), []Try{{6, 7}}, 6, []LaneMark{{lane, MarkerID{1, 2, sum("x")}}}, true}},

@@ -26,7 +26,7 @@ func (c *Coordinator) Receive(now int64, m *Message) ([]Action, error) {
 	case KindAck:
 		ev = AckReceived{m.Task, m.Gen, m.Try(), m.Ack}
 	case KindDecline:
-		ev = Declined{m.Task, m.Gen, m.Try(), m.Failure.Cause}
+		ev = Declined{m.Task, m.Gen, m.Try(), m.Failure.Text()}
 	case KindFailed:
 		ev = TaskFailed{m.Task, m.Gen, *m.Failure}
 	case KindFinished:
@@ -193,12 +193,8 @@ func (c *Coordinator) onTaskFailed(now int64, ev TaskFailed) []Action {
 		return nil
 	}
 	acts := c.abort(now, c.try, fmt.Sprintf("task %s failed", ev.Task))
-	var err error = &base.Error{Code: ev.Failure.Code, Where: "task " + ev.Task.String(), What: ev.Failure.Cause}
-	if ev.Failure.Fatal {
-		err = base.Fatal(err)
-	}
 	c.stopped = true
-	return append(acts, StopGeneration{TaskDied, err})
+	return append(acts, StopGeneration{TaskDied, ev.Failure.Err(ev.Task)})
 }
 
 func (c *Coordinator) onTaskFinished(ev TaskFinished) {

@@ -412,11 +412,11 @@ func TestCoordinatorReceive(t *testing.T) {
 	if err != nil || len(acts) != 1 {
 		t.Errorf("%v, %v", acts, err)
 	}
-	acts, err = r.c.Receive(100, &Message{Kind: KindFailed, Job: "job", Term: 2, Gen: 3, Task: taskK, Failure: &Failure{Code: "WEIR-0601", Cause: "bad record", Fatal: true}})
+	acts, err = r.c.Receive(100, &Message{Kind: KindFailed, Job: "job", Term: 2, Gen: 3, Task: taskK, Failure: FailureOf(base.Fatal(fmt.Errorf("split 7: %w", &base.Error{Code: "WEIR-0601", What: "bad record", Where: "byte 3", Next: "mend it", Cause: errors.New("eof")})))})
 	if err != nil || len(acts) != 2 {
 		t.Fatalf("%v, %v", acts, err)
 	}
-	if s := acts[1].(StopGeneration); s.Reason != TaskDied || !errors.Is(s.Err, base.ErrFatal) || base.CodeOf(s.Err) != "WEIR-0601" {
+	if s := acts[1].(StopGeneration); s.Reason != TaskDied || !errors.Is(s.Err, base.ErrFatal) || s.Err.Error() != "WEIR-0601: task k#0; split 7; byte 3: bad record: eof; mend it" {
 		t.Errorf("%+v", s)
 	}
 	r = newRig(t, Start{}, nil)

@@ -1,7 +1,9 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/weirflow/weir/internal/base"
 )
@@ -110,7 +112,7 @@ type Complete struct {
 	Final Final
 }
 
-// Failure says why a task died or declined.
+// Failure says why a task died or declined: a base.Error in parts.
 type Failure struct {
 	// Code is a base.Error code, or "".
 	Code string
@@ -118,6 +120,60 @@ type Failure struct {
 	Cause string
 	// Fatal says that the job must stop instead of restarting.
 	Fatal bool
+	// What, Where and Next are those of the base.Error; "" when there was none.
+	What, Where, Next string
+}
+
+// FailureOf takes an error apart. What callers put in front of a base.Error says
+// where it came from and becomes a part of Where.
+func FailureOf(err error) *Failure {
+	f := &Failure{Fatal: errors.Is(err, base.ErrFatal)}
+	e, ok := errors.AsType[*base.Error](err)
+	if !ok {
+		f.Cause = err.Error()
+		return f
+	}
+	f.Code, f.What, f.Where, f.Next = e.Code, e.What, e.Where, e.Next
+	if e.Cause != nil {
+		f.Cause = e.Cause.Error()
+	}
+	if at, found := strings.CutSuffix(err.Error(), e.Error()); found {
+		f.Where = joinPlaces(strings.TrimSuffix(strings.TrimSpace(at), ":"), f.Where)
+	}
+	return f
+}
+
+// Text is the failure on one line.
+func (f *Failure) Text() string { return f.error("").Error() }
+
+// Err puts the error of a task together again.
+func (f *Failure) Err(t TaskID) error {
+	where := f.Where
+	if at := "task " + t.String(); !strings.Contains(where, at) {
+		where = joinPlaces(at, where)
+	}
+	if f.Fatal {
+		return base.Fatal(f.error(where))
+	}
+	return f.error(where)
+}
+
+func (f *Failure) error(where string) *base.Error {
+	e := &base.Error{Code: f.Code, What: f.What, Where: where, Next: f.Next}
+	switch {
+	case f.What == "":
+		e.What = f.Cause
+	case f.Cause != "":
+		e.Cause = errors.New(f.Cause)
+	}
+	return e
+}
+
+func joinPlaces(outer, inner string) string {
+	if outer == "" || inner == "" {
+		return outer + inner
+	}
+	return outer + "; " + inner
 }
 
 // Status is what a task tells a new coordinator.

@@ -282,11 +282,16 @@ func VerifyManifest(rec EpochRecord, body []byte) (*Manifest, error) {
 }
 
 // storeBroken ends the recovery: the checkpoint store contradicts itself at
-// epoch at.
+// epoch at. It names the object that was read last, or is missing.
 func (r *Recovery) storeBroken(what string, cause error) []RecoveryAction {
+	object := EpochKey(r.cfg.Job, r.at)
+	if r.phase == recoverTip || r.phase == recoverManifest {
+		rec := r.known[r.at].record
+		object = ManifestKey(r.cfg.Job, rec.Try(), rec.Gen)
+	}
 	r.phase = recoverOver
 	return []RecoveryAction{RecoveryFailed{base.Fatal(&base.Error{
-		Code: "WEIR-0381", Where: fmt.Sprintf("checkpoint store, epoch %d of job %s", r.at, r.cfg.Job), What: what, Cause: cause,
+		Code: "WEIR-0381", Where: fmt.Sprintf("checkpoint store, epoch %d, %s", r.at, object), What: what, Cause: cause,
 		Next: "restore the checkpoint store from a copy; an older epoch is not used by itself, because output of this one may be visible",
 	})}}
 }
