@@ -130,7 +130,7 @@ func (g *generation) build(r *running) error {
 		ID: r.id, Job: j.uid, Subtask: r.sub, From: g.plan.Start.Record.Try(), Term: j.term, Gen: g.num,
 		Mailbox: r.mailbox, Inputs: r.inputs, Blob: opts.Blob, Clock: opts.Clock, Logger: opts.Logger,
 		CreditNanos: opts.creditNanos(), Report: func(m *protocol.Message) { g.coord.Report(m) },
-		Opened: func() { g.open.Add(-1) }, Staged: g.blocks.put,
+		Opened: g.taskOpened, Staged: g.blocks.put,
 	}
 	cfg.Restore, cfg.Chains = g.restore(r)
 	r.task = task.New(cfg)

@@ -29,6 +29,7 @@ type generation struct {
 	sinks  map[string]operators.SinkRuntime
 	blocks *blockCache
 	open   atomic.Int32 // tasks that are not restored yet
+	opened chan struct{} // closed when there are none
 	wg     sync.WaitGroup
 }
 
@@ -38,7 +39,7 @@ func (j *Job) generation(ctx context.Context) error {
 	gctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g := &generation{job: j, ctx: gctx, stop: stop, lanes: map[protocol.LaneID]*operators.LaneCommitter{},
-		sinks: map[string]operators.SinkRuntime{}, blocks: newBlockCache()}
+		sinks: map[string]operators.SinkRuntime{}, blocks: newBlockCache(), opened: make(chan struct{})}
 	writers, err := j.openSinks(gctx)
 	defer closeSinks(writers)
 	if err != nil {
@@ -49,7 +50,7 @@ func (j *Job) generation(ctx context.Context) error {
 	}
 	if g.store, err = state.OpenStore(state.Options{
 		FS: j.opts.FS, Dir: j.opts.StateDir, Memory: j.opts.Memory, Blob: j.opts.Blob, Job: j.uid,
-		Clock: j.opts.Clock, Logger: j.opts.Logger,
+		Clock: j.opts.Clock, Logger: j.opts.Logger, DropState: j.opts.DropState,
 	}); err != nil {
 		return err
 	}
@@ -151,10 +152,29 @@ func (g *generation) checkPlan() error {
 			})
 		}
 	}
-	if _, err := protocol.MatchSchemas(m.Schemas, schemas(g.job.plan), g.job.opts.DropState); err != nil {
+	changes, err := protocol.MatchSchemas(m.Schemas, schemas(g.job.plan), g.job.opts.DropState)
+	if err != nil {
 		return base.Fatal(err)
 	}
-	return nil
+	return checkChanges(changes)
+}
+
+// checkChanges refuses the restore of states whose types no longer fit, all of
+// them at once. Fields that were added or removed fit.
+func checkChanges(changes []protocol.SchemaChange) error {
+	var errs []error
+	for _, c := range changes {
+		if err := operators.CheckSchema(c.Have.Detail, c.Want.Detail); err != nil {
+			errs = append(errs, fmt.Errorf("%s/%s: %w", c.Have.Operator, c.Have.State, err))
+		}
+	}
+	if errs == nil {
+		return nil
+	}
+	return base.Fatal(&base.Error{
+		Code: "WEIR-0306", What: "the checkpoint's state does not fit the types of the job", Cause: errors.Join(errs...),
+		Where: "job and checkpoint", Next: "restore the old types, give the changed fields or states new names, or drop the states by name; nothing was started",
+	})
 }
 
 // schemas lists the plan's states for the manifest.
@@ -209,7 +229,7 @@ func (g *generation) runTask(r *running) {
 func (g *generation) fail(id protocol.TaskID, err error) {
 	g.coord.Report(&protocol.Message{
 		Kind: protocol.KindFailed, Job: g.job.uid, Term: g.job.term, Gen: g.num, Task: id,
-		Failure: &protocol.Failure{Code: base.CodeOf(err), Cause: err.Error(), Fatal: errors.Is(err, base.ErrFatal)},
+		Failure: protocol.FailureOf(err),
 	})
 }
 
@@ -235,6 +255,18 @@ func (g *generation) find(id protocol.TaskID) *running {
 		}
 	}
 	return nil
+}
+
+// taskOpened notes that a task is restored, and holds it until all are: what
+// refuses the restore of one task comes before any has processed a record.
+func (g *generation) taskOpened() {
+	if g.open.Add(-1) == 0 {
+		close(g.opened)
+	}
+	select {
+	case <-g.opened:
+	case <-g.ctx.Done():
+	}
 }
 
 func (g *generation) ready() bool { return g.open.Load() == 0 }

@@ -12,6 +12,7 @@ import (
 	"github.com/weirflow/weir/internal/clock"
 	"github.com/weirflow/weir/internal/crash"
 	"github.com/weirflow/weir/internal/protocol"
+	"github.com/weirflow/weir/state/blob"
 )
 
 // LaneConfig describes the committer of one lane.
@@ -220,19 +221,25 @@ func (c *LaneCommitter) load(ctx context.Context, b protocol.LaneBlock) error {
 	if c.opened != nil && c.sha == b.SHA {
 		return nil
 	}
+	broken := func(what string, cause error) error {
+		return base.Fatal(&base.Error{
+			Code: "WEIR-0382", What: what, Where: "checkpoint store, " + protocol.ObjectKey(c.cfg.Job, b.SHA), Cause: cause,
+			Next: "restore the checkpoint store from a copy; the block belongs to a checkpoint whose output is not all published",
+		})
+	}
 	data, err := c.cfg.Load(ctx, b)
+	if errors.Is(err, blob.ErrNotFound) {
+		return broken("a staged block is missing", err)
+	}
 	if err != nil {
 		return fmt.Errorf("load the block %s of the epoch: %w", b.SHA.Short(), err)
 	}
 	if protocol.SumSHA(data) != b.SHA {
-		return base.Fatal(&base.Error{
-			Code: "WEIR-0382", What: "a staged block is damaged", Where: "object " + b.SHA.String(),
-			Next: "restore the checkpoint store from a copy",
-		})
+		return broken("a staged block is damaged", nil)
 	}
 	opened, err := connectors.OpenBlock(data)
 	if err != nil {
-		return base.Fatal(err)
+		return broken("a staged block cannot be read", err)
 	}
 	c.block, c.opened, c.sha = data, opened, b.SHA
 	return nil

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/weirflow/weir/engine/exchange"
-	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/crash"
 	"github.com/weirflow/weir/internal/protocol"
 	"github.com/weirflow/weir/operators"

@@ -49,7 +49,7 @@ type Config struct {
 	Inputs  []Input
 	// Report sends a message to the coordinator; it must not block for long.
 	Report func(*protocol.Message)
-	// Opened is called once the task is restored and about to run.
+	// Opened is called once the task is restored; the task runs when it returns.
 	Opened func()
 	// Staged is given every sink block of the task, by its sum.
 	Staged func(protocol.SHA, []byte)
@@ -130,7 +130,7 @@ func (t *Task) Run(ctx context.Context) error {
 func (t *Task) start(ctx context.Context) error {
 	if b := t.sub.Env.Backend; b != nil {
 		if err := b.Restore(ctx, t.Chains); err != nil {
-			return err
+			return refused(err)
 		}
 	}
 	crash.At(crash.RecMidRestore)
@@ -142,6 +142,15 @@ func (t *Task) start(ctx context.Context) error {
 	t.nextProc = next
 	if err == nil {
 		t.Opened()
+	}
+	return err
+}
+
+// refused marks errors of a restore that come back however often it is tried: what
+// was stored is damaged, gone, or of a newer program.
+func refused(err error) error {
+	if errors.Is(err, state.ErrCorrupt) || errors.Is(err, blob.ErrNotFound) || base.CodeOf(err) == state.CodeVersion {
+		return base.Fatal(err)
 	}
 	return err
 }
