@@ -28,7 +28,7 @@ type generation struct {
 	lanes  map[protocol.LaneID]*operators.LaneCommitter
 	sinks  map[string]operators.SinkRuntime
 	blocks *blockCache
-	open   atomic.Int32 // tasks that are not restored yet
+	open   atomic.Int32  // tasks that are not restored yet
 	opened chan struct{} // closed when there are none
 	wg     sync.WaitGroup
 }
