@@ -18,7 +18,7 @@ func directChecks() []check[SinkFixture] {
 // writerOf opens the writer of a subtask.
 func (f SinkFixture) writerOf(t testing.TB, target connectors.Target, subtask int) connectors.Writer {
 	t.Helper()
-	w, err := target.(connectors.DirectTarget).OpenWriter(t.Context(), f.env(), subtask)
+	w, err := target.(connectors.DirectTarget).OpenWriter(f.ctx(t), f.env(), subtask)
 	if err != nil {
 		t.Fatalf("OpenWriter: %v", err)
 	}
@@ -42,7 +42,7 @@ func (d *feed) write(t testing.TB, n int) {
 		msgs[i] = d.f.message(data, len(d.wrote))
 		d.wrote = append(d.wrote, data)
 	}
-	if err := d.w.Write(t.Context(), msgs); err != nil {
+	if err := d.w.Write(d.f.ctx(t), msgs); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
 	for i := range msgs {
@@ -53,7 +53,7 @@ func (d *feed) write(t testing.TB, n int) {
 
 func (d *feed) flush(t testing.TB) {
 	t.Helper()
-	if err := d.w.Flush(t.Context()); err != nil {
+	if err := d.w.Flush(d.f.ctx(t)); err != nil {
 		t.Fatalf("Flush: %v", err)
 	}
 }
@@ -114,7 +114,7 @@ func checkWriters(t testing.TB, f SinkFixture) {
 func checkEmptyFlush(t testing.TB, f SinkFixture) {
 	d := &feed{f: f, w: f.writerOf(t, f.Target, 0)}
 	d.flush(t)
-	if err := d.w.Write(t.Context(), nil); err != nil {
+	if err := d.w.Write(d.f.ctx(t), nil); err != nil {
 		t.Fatalf("Write of nothing: %v", err)
 	}
 	d.flush(t)

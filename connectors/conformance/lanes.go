@@ -113,7 +113,7 @@ func checkRace(t testing.TB, f SinkFixture) {
 		var errs [writers]error
 		var wg sync.WaitGroup
 		for i, w := range ws {
-			wg.Go(func() { seqs[i], errs[i] = w.PublishChunk(t.Context(), 0, k.msgs, k.marker, c.seq) })
+			wg.Go(func() { seqs[i], errs[i] = w.PublishChunk(f.ctx(t), 0, k.msgs, k.marker, c.seq) })
 		}
 		wg.Wait()
 		won := 0
@@ -185,7 +185,7 @@ func checkLanes(t testing.TB, f SinkFixture) {
 		wg.Go(func() {
 			for range 5 {
 				for _, k := range c.next(2, 3) {
-					seq, err := w.PublishChunk(t.Context(), lane, k.msgs, k.marker, c.seq)
+					seq, err := w.PublishChunk(f.ctx(t), lane, k.msgs, k.marker, c.seq)
 					if err != nil {
 						errs[lane] = err
 						return
@@ -221,11 +221,11 @@ func checkUnknown(t testing.TB, f SinkFixture) {
 	for range 30 {
 		for _, k := range c.next(1+rng.IntN(4), 1+rng.IntN(4)) {
 			breaks := rng.IntN(3)
-			err := c.resolve(t.Context(), w, k, func(n int) (context.Context, context.CancelFunc) {
+			err := c.resolve(f.ctx(t), w, k, func(n int) (context.Context, context.CancelFunc) {
 				if n < breaks {
 					f.Break(rng.IntN(2) == 0)
 				}
-				return t.Context(), func() {}
+				return f.ctx(t), func() {}
 			})
 			if err != nil {
 				t.Fatalf("epoch %d chunk %d: %v", k.marker.Epoch, k.marker.Chunk, err)
@@ -244,11 +244,11 @@ func checkCutOff(t testing.TB, f SinkFixture) {
 	c := &chain{f: f}
 	for range 20 {
 		k := c.next(1 + rng.IntN(4))[0]
-		err := c.resolve(t.Context(), w, k, func(n int) (context.Context, context.CancelFunc) {
+		err := c.resolve(f.ctx(t), w, k, func(n int) (context.Context, context.CancelFunc) {
 			if n > 2 {
-				return t.Context(), func() {}
+				return f.ctx(t), func() {}
 			}
-			return context.WithTimeout(t.Context(), time.Duration(rng.IntN(2000))*time.Microsecond)
+			return context.WithTimeout(f.ctx(t), time.Duration(rng.IntN(2000))*time.Microsecond)
 		})
 		if err != nil {
 			t.Fatalf("epoch %d: %v", k.marker.Epoch, err)
@@ -262,7 +262,7 @@ func checkReopened(t testing.TB, f SinkFixture) {
 	c := &chain{f: f}
 	target := f.Target
 	for i := range 4 {
-		w, err := target.(connectors.LaneTarget).OpenLanes(t.Context(), f.env())
+		w, err := target.(connectors.LaneTarget).OpenLanes(f.ctx(t), f.env())
 		if err != nil {
 			t.Fatalf("OpenLanes: %v", err)
 		}

@@ -27,6 +27,8 @@ type SinkFixture struct {
 	Subject func(i int) string
 	// Clock is the job's clock; nil means the real one.
 	Clock clock.Clock
+	// Context is what the target is called with; nil means the test's own.
+	Context context.Context
 	// Break makes the next PublishChunk fail with an unknown outcome, applied or
 	// not; nil when it cannot be arranged. The suite cuts writes off by their
 	// context besides.
@@ -62,6 +64,13 @@ func (f SinkFixture) env() connectors.SinkEnv {
 	return connectors.SinkEnv{Job: jobUID, Sink: sinkUID, Clock: c}
 }
 
+func (f SinkFixture) ctx(t testing.TB) context.Context {
+	if f.Context == nil {
+		return t.Context()
+	}
+	return f.Context
+}
+
 func (f SinkFixture) other() connectors.Target {
 	if f.Reopen == nil {
 		return f.Target
@@ -81,7 +90,7 @@ func (f SinkFixture) message(data string, i int) connectors.Message {
 // lanesOf opens a lane writer.
 func (f SinkFixture) lanesOf(t testing.TB, target connectors.Target) connectors.LaneWriter {
 	t.Helper()
-	w, err := target.(connectors.LaneTarget).OpenLanes(t.Context(), f.env())
+	w, err := target.(connectors.LaneTarget).OpenLanes(f.ctx(t), f.env())
 	if err != nil {
 		t.Fatalf("OpenLanes: %v", err)
 	}
@@ -137,7 +146,7 @@ func (c *chain) next(sizes ...int) []chunk {
 // publish writes a chunk that must succeed.
 func (c *chain) publish(t testing.TB, w connectors.LaneWriter, k chunk) {
 	t.Helper()
-	seq, err := w.PublishChunk(t.Context(), c.lane, k.msgs, k.marker, c.seq)
+	seq, err := w.PublishChunk(c.f.ctx(t), c.lane, k.msgs, k.marker, c.seq)
 	if err != nil {
 		t.Fatalf("lane %d epoch %d chunk %d: %v", c.lane, k.marker.Epoch, k.marker.Chunk, err)
 	}
@@ -183,7 +192,7 @@ func (c *chain) resolve(ctx context.Context, w connectors.LaneWriter, k chunk, a
 // mustConflict demands that a write loses against the marker that is there.
 func (c *chain) mustConflict(t testing.TB, w connectors.LaneWriter, k chunk, expect uint64) {
 	t.Helper()
-	seq, err := w.PublishChunk(t.Context(), c.lane, k.msgs, k.marker, expect)
+	seq, err := w.PublishChunk(c.f.ctx(t), c.lane, k.msgs, k.marker, expect)
 	if !errors.Is(err, connectors.ErrConflict) {
 		t.Fatalf("a write of lane %d that expects marker %d, where the last is %d, gave %d, %v; want ErrConflict", c.lane, expect, c.seq, seq, err)
 	}
@@ -192,7 +201,7 @@ func (c *chain) mustConflict(t testing.TB, w connectors.LaneWriter, k chunk, exp
 // mustStand demands that the lane's marker is the last one that was written.
 func (c *chain) mustStand(t testing.TB, w connectors.LaneWriter) {
 	t.Helper()
-	m, seq, found, err := w.ReadMarker(t.Context(), c.lane)
+	m, seq, found, err := w.ReadMarker(c.f.ctx(t), c.lane)
 	if err != nil || found != (c.seq > 0) || seq != c.seq || m != c.last {
 		t.Fatalf("lane %d: marker %+v, seq %d, found %v, %v; want %+v, seq %d", c.lane, m, seq, found, err, c.last, c.seq)
 	}

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"cmp"
+	"context"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -24,6 +25,8 @@ type SourceFixture[T any] struct {
 	// Clock is the job's clock; nil means the real one. A *clock.Virtual is
 	// advanced by the suite to whatever time a reader waits for.
 	Clock clock.Clock
+	// Context is what the source is called with; nil means the test's own.
+	Context context.Context
 	// Limits bounds records; the zero value means connectors.DefaultLimits.
 	Limits connectors.Limits
 	// Patience is how long a record that must come may take; 0 means 20 s.
@@ -101,6 +104,13 @@ func (f SourceFixture[T]) patience() time.Duration {
 	return f.Patience
 }
 
+func (f SourceFixture[T]) ctx(t testing.TB) context.Context {
+	if f.Context == nil {
+		return t.Context()
+	}
+	return f.Context
+}
+
 func (f SourceFixture[T]) same(a, b Item[T]) bool {
 	if a.Bad || b.Bad {
 		return a.Bad == b.Bad
@@ -113,7 +123,7 @@ func (f SourceFixture[T]) same(a, b Item[T]) bool {
 
 func (f SourceFixture[T]) splits(t testing.TB) []connectors.Split {
 	t.Helper()
-	splits, err := f.Source.Splits(t.Context())
+	splits, err := f.Source.Splits(f.ctx(t))
 	if err != nil {
 		t.Fatalf("Splits: %v", err)
 	}
@@ -141,7 +151,7 @@ func (f SourceFixture[T]) tryOpen(t testing.TB, s connectors.Split, after connec
 	if limits == (connectors.Limits{}) {
 		limits = connectors.DefaultLimits
 	}
-	r, err := f.Source.Open(t.Context(), s, after, connectors.ReaderEnv{
+	r, err := f.Source.Open(f.ctx(t), s, after, connectors.ReaderEnv{
 		Wake: func() {
 			select {
 			case p.wake <- struct{}{}:
