@@ -26,6 +26,8 @@ type Result struct {
 	// Points counts the processes that came to each crash point, as far as their
 	// log goes.
 	Points map[string]int
+	// Judged says that the run came to its end and everything was compared.
+	Judged bool
 	// Report is the verdict on the output; nil when the run did not get that far.
 	Report *Report
 	// State is how the state of the last checkpoint differs from the model; "" if
@@ -37,7 +39,7 @@ type Result struct {
 func (r *Result) Kills() int { return r.JobKills + r.NATSKills + r.CrashKills }
 
 // OK says that the run found nothing.
-func (r *Result) OK() bool { return r.Report != nil && r.Report.OK() && r.State == "" }
+func (r *Result) OK() bool { return r.Judged && r.Report.OK() && r.State == "" }
 
 // Summary renders the result on one line.
 func (r *Result) Summary() string {

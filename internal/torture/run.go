@@ -320,6 +320,7 @@ func (s *storm) judge(ctx context.Context) error {
 		s.res.State = fmt.Sprintf("epoch %d is not a final one", final.Epoch)
 	}
 	s.res.Points, err = pointsIn(filepath.Join(s.cfg.Dir, crashFile))
+	s.res.Judged = err == nil
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -55,7 +56,7 @@ func ReadFinal(ctx context.Context, dataDir string) (*Final, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Final{Epoch: last.Epoch, Ended: m.Final != protocol.NotFinal, Totals: map[string]Totals{}}
+	f := &Final{Epoch: last.Epoch, Ended: m.Final != protocol.NotFinal}
 	for i := range m.Splits {
 		f.Read = max(f.Read, m.Splits[i].Offset)
 	}
@@ -63,19 +64,27 @@ func ReadFinal(ctx context.Context, dataDir string) (*Final, error) {
 }
 
 // readTotals restores one of the states of each keyed task into a backend of its
-// own and takes its entries.
+// own and takes its entries. What else the objects hold is left out; the manifest
+// does not list all parts of it, so the restore itself says what they are.
 func (f *Final) readTotals(ctx context.Context, store blob.Store, m *protocol.Manifest) error {
 	var others []string
-	for _, s := range m.Schemas {
-		if s.Operator != JobCount || s.State != totalsState {
-			others = append(others, s.Operator+"/"+s.State)
+	for {
+		err := f.readTasks(ctx, store, m, others)
+		e, ok := errors.AsType[*base.Error](err)
+		if !ok || e.Code != state.CodeUnmatched || slices.Contains(others, e.Where) {
+			return err
 		}
+		others = append(others, e.Where)
 	}
+}
+
+func (f *Final) readTasks(ctx context.Context, store blob.Store, m *protocol.Manifest, others []string) error {
 	st, err := state.OpenStore(state.Options{FS: vfs.NewMem(), Blob: store, Job: m.Job, DropState: others, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = st.Close() }()
+	f.Totals, f.Objects, f.Bytes = map[string]Totals{}, 0, 0
 	for i := range m.Tasks {
 		t := &m.Tasks[i]
 		if !t.Keyed {
