@@ -28,37 +28,48 @@ type Records struct {
 // JobUID returns the UID of the job of that name, 32 hexadecimal digits, and
 // makes one when the store has none.
 func JobUID(ctx context.Context, b blob.Store, name string) (string, error) {
-	key := "names/" + name
 	var raw [16]byte
 	if _, err := rand.Read(raw[:]); err != nil {
 		return "", err
 	}
 	uid := hex.EncodeToString(raw[:])
-	created, err := b.PutIfAbsent(ctx, key, []byte(uid))
+	created, err := b.PutIfAbsent(ctx, nameKey(name), []byte(nameRecord(name, uid)))
 	if err != nil {
 		return "", fmt.Errorf("register job %s: %w", name, err)
 	}
 	if created {
 		return uid, nil
 	}
-	got, err := b.Get(ctx, key)
-	if err != nil {
-		return "", fmt.Errorf("read the UID of job %s: %w", name, err)
-	}
-	if len(got) != len(uid) {
-		return "", base.Fatal(&base.Error{
-			Code: "WEIR-0383", What: fmt.Sprintf("the UID of job %s has %d characters instead of %d", name, len(got), len(uid)),
-			Where: key, Next: "restore the checkpoint store from a copy",
-		})
-	}
-	return string(got), nil
+	return LookupUID(ctx, b, name)
+}
+
+// uidLen is the length of a job's UID in characters.
+const uidLen = 32
+
+func nameKey(name string) string { return "names/" + name }
+
+// nameRecord is what the store keeps under a job's name: its UID and a sum of both.
+// With another UID the job would start afresh, and publish everything again, so a
+// damaged one must not pass. The form must not change, because stores outlive
+// programs.
+func nameRecord(name, uid string) string {
+	return fmt.Sprintf("%s-%016x", uid, base.HashString(name+"/"+uid))
 }
 
 // LookupUID is JobUID for readers: it makes nothing, and fails with
 // blob.ErrNotFound.
 func LookupUID(ctx context.Context, b blob.Store, name string) (string, error) {
-	got, err := b.Get(ctx, "names/"+name)
-	return string(got), err
+	got, err := b.Get(ctx, nameKey(name))
+	if err != nil {
+		return "", fmt.Errorf("read the UID of job %s: %w", name, err)
+	}
+	if len(got) < uidLen || nameRecord(name, string(got[:uidLen])) != string(got) {
+		return "", base.Fatal(&base.Error{
+			Code: "WEIR-0383", What: "the record of the job's UID is damaged", Where: "checkpoint store, " + nameKey(name),
+			Next: "restore it from a copy: without it the job would begin again and publish everything a second time",
+		})
+	}
+	return string(got[:uidLen]), nil
 }
 
 // ClaimTerm claims the next term for a coordinator.
@@ -134,7 +145,16 @@ func (r *Records) Floor(ctx context.Context) (base.Epoch, error) {
 		return 0, err
 	}
 	f, err := protocol.DecodeFloorRecord(body)
-	return f.Floor, err
+	if err == nil && f.Job != r.Job {
+		err = fmt.Errorf("it describes job %s", f.Job)
+	}
+	if err != nil {
+		return 0, base.Fatal(&base.Error{
+			Code: "WEIR-0381", What: "the floor record is damaged", Where: "checkpoint store, " + protocol.FloorKey(r.Job), Cause: err,
+			Next: "restore the checkpoint store from a copy",
+		})
+	}
+	return f.Floor, nil
 }
 
 // ReadManifestOf returns the manifest that the record of an epoch names.
