@@ -17,8 +17,8 @@ type Backend struct {
 	opts  BackendOptions
 	place placer
 
-	// epoch stamps entries: it numbers the Freezes of this process from 1, so
-	// that it differs between two attempts at one checkpoint.
+	// epoch stamps entries: it numbers the Freezes of this process, so that it
+	// differs between two attempts at one checkpoint.
 	epoch uint32
 	// structure changes whenever a slot or a value may have moved.
 	structure uint64
@@ -54,10 +54,15 @@ type Backend struct {
 	times
 	key   currentKey
 	stale []staleEntry // found by a sweep, to be removed
+	sink  uint64       // keeps the compiler from dropping loads
 }
 
+// firstStamp is above 1, so that no running epoch follows the stamp 0 of restored
+// entries and untouched segments.
+const firstStamp = 2
+
 func newBackend(s *Store, opts BackendOptions) *Backend {
-	b := &Backend{store: s, mem: &pool{a: s.mem}, opts: opts, place: newPlacer(opts.Range), epoch: 1}
+	b := &Backend{store: s, mem: &pool{a: s.mem}, opts: opts, place: newPlacer(opts.Range), epoch: firstStamp}
 	b.times = times{base.MinTime, base.MinTime, base.MinTime}
 	b.out = b.newStream()
 	return b

@@ -39,6 +39,8 @@ const (
 	wholeLimit = 24 << 10
 	// longChain is the number of objects from which slices are swept without credit.
 	longChain = 128
+	// maxCredit is the part of the state for which credit can be saved up.
+	maxCredit = 16
 	// maxSweep bounds the slices of one epoch.
 	maxSweep = 16
 )
@@ -76,7 +78,7 @@ func (b *Backend) planSweep() {
 func (b *Backend) settle(w *stream) {
 	p := &b.plan
 	p.credit += (w.bytes-w.baseBytes)*sweepPart/100 - w.baseBytes
-	p.credit = min(max(p.credit, -b.stateBytes), b.stateBytes/4)
+	p.credit = min(max(p.credit, -b.stateBytes), b.stateBytes/maxCredit)
 	if b.slices == 0 {
 		return
 	}

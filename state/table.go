@@ -305,6 +305,9 @@ func (t *Table) UpsertBatchU64(hashes, keys []uint64, out []unsafe.Pointer) {
 	before := t.b.structure
 	epoch, off := t.b.epoch, t.g.layout.valOff
 	inline := t.g.layout.form == inlineForm
+	if len(t.dir) > 1 {
+		t.warm(hashes)
+	}
 	for i, key := range keys {
 		_, _, slot, ok := t.findU64(hashes[i], key)
 		m := metaOf(slot)
@@ -321,4 +324,16 @@ func (t *Table) UpsertBatchU64(hashes, keys []uint64, out []unsafe.Pointer) {
 			out[i] = t.g.layout.fixedValue(slot)
 		}
 	}
+}
+
+// warm loads the home slot of every hash. The loads do not depend on each other,
+// so many cache misses overlap, which probing one key after the other would not
+// achieve; Go has no prefetch instruction.
+func (t *Table) warm(hashes []uint64) {
+	sum := uint64(0)
+	for _, h := range hashes {
+		s, i := t.locate(h)
+		sum += *(*uint64)(s.slot(i))
+	}
+	t.b.sink = sum
 }

@@ -113,6 +113,9 @@ func (t *Table) UpsertBatchBytes(hashes []uint64, keys [][]byte, out []unsafe.Po
 	if t.stored > 0 {
 		t.PrefetchBytes(hashes, keys)
 	}
+	if len(t.dir) > 1 {
+		t.warm(hashes)
+	}
 	before := t.b.structure
 	for i, key := range keys {
 		out[i], _ = t.upsertBytes(hashes[i], key)
