@@ -200,3 +200,59 @@ func TestFailingJobIsReportedAndRestored(t *testing.T) {
 		t.Errorf("output after the repair: %v", got)
 	}
 }
+
+// history keeps all readings of a key, and their number.
+type history struct {
+	counter
+	all *state.List[int]
+}
+
+func (f *history) Declare(d *weir.Declarer) {
+	f.counter.Declare(d)
+	f.all = weir.ListState[int](d, "all")
+}
+
+func (f *history) OnRecord(c *weir.Context[string, string], r reading) error {
+	f.all.Append(r.N)
+	return f.counter.OnRecord(c, r)
+}
+
+func TestStateIsReadWhileTheJobRuns(t *testing.T) {
+	spec := counts(func(in weir.KeyedStream[string, reading]) weir.Stream[string] {
+		return weir.Process(in, "history", func() weir.KeyedProcess[string, reading, string] { return &history{} })
+	})
+	run := New(t, spec, Source[reading]("in"), Sink[string]("out"), Parallelism(2))
+	run.Do(readings(23)...)
+	check := func() {
+		t.Helper()
+		for k := range 5 {
+			key := fmt.Sprint("k", k)
+			n, ok := ReadValue[int](run, "history", "n", key)
+			all := ReadList[int](run, "history", "all", key)
+			if want := (23 + 4 - k) / 5; !ok || n != want || len(all) != want || all[0] != k {
+				t.Errorf("key %s: %d, %v; want %d", key, n, all, want)
+			}
+		}
+		if _, ok := ReadValue[int](run, "history", "n", "nobody"); ok {
+			t.Error("a key that never came has state")
+		}
+	}
+	check()
+	run.Do(Checkpoint(), Crash(), Restore(3))
+	check()
+	for _, wrong := range []func() error{
+		func() error {
+			_, _, err := weir.ReadValue[int](t.Context(), run.job, "histories", "n", "k0")
+			return err
+		},
+		func() error {
+			_, _, err := weir.ReadValue[int](t.Context(), run.job, "history", "all", "k0")
+			return err
+		},
+	} {
+		var e *weir.Error
+		if err := wrong(); !errors.As(err, &e) || e.Code != "WEIR-0712" {
+			t.Errorf("error: %v", err)
+		}
+	}
+}
