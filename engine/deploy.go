@@ -103,7 +103,7 @@ func (g *generation) build(r *running) error {
 	env := operators.Env{
 		Ctx: g.ctx, JobName: j.plan.Job, JobUID: j.uid, Task: r.spec.UID, Index: r.id.Index,
 		Parallelism: r.spec.Parallelism, Range: hr, Clock: opts.Clock, Wake: r.mailbox.Wake,
-		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks,
+		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks, Splits: &g.splits,
 	}
 	for _, ps := range r.ports {
 		out := make([]operators.Port, len(ps))

@@ -27,6 +27,7 @@ type generation struct {
 	tasks  []*running
 	lanes  map[protocol.LaneID]*operators.LaneCommitter
 	sinks  map[string]operators.SinkRuntime
+	splits operators.SplitNames
 	blocks *blockCache
 	open   atomic.Int32  // tasks that are not restored yet
 	opened chan struct{} // closed when there are none

@@ -104,7 +104,15 @@ func (n *laneSink[T]) barrier(protocol.Barrier) { n.flush(true) }
 func (n *laneSink[T]) end()                     { n.flush(true) }
 
 func (n *laneSink[T]) refuse(m *base.Meta, err error) {
-	n.s.bad(connectors.FailOnBad, m, fmt.Errorf("sink %s: %w", n.uid, err))
+	n.s.refuse(connectors.FailOnBad, m, unwritable(err))
+}
+
+// unwritable is the error for a record that a sink cannot turn into a message.
+func unwritable(err error) *base.Error {
+	return &base.Error{
+		Code: "WEIR-0503", What: "the sink cannot write a record", Cause: err,
+		Next: "filter such records out before the sink, or mend what makes them",
+	}
 }
 
 // seal implements stager.
@@ -216,7 +224,7 @@ func (n *directSink[T]) one(m *base.Meta, v *T) {
 		msg.Headers = append(msg.Headers, *m.Headers...)
 	}
 	if err := n.encode(msg, m, v); err != nil {
-		n.s.bad(connectors.FailOnBad, m, fmt.Errorf("sink %s: %w", n.uid, err))
+		n.s.refuse(connectors.FailOnBad, m, unwritable(err))
 		return
 	}
 	n.s.Env.Stats.RecordsOut.Add(1)

@@ -162,6 +162,7 @@ func (h *sourceHead[T]) openSplit(r Restore, sp connectors.Split) error {
 		lastSeen: env.Clock.Mono(), mark: st.Watermark,
 	}
 	h.splits = append(h.splits, split)
+	env.Splits.add(split.origin, h.spec.UID, sp.ID)
 	if split.done {
 		return nil
 	}
@@ -278,7 +279,10 @@ func (h *sourceHead[T]) hand(i int, sp *sourceSplit[T], now int64) bool {
 		s.cur = &m
 		if !sp.tracker.Observe(m.Time, now) {
 			s.Env.Stats.FutureRecords.Add(1)
-			s.bad(h.spec.OnFuture, &m, fmt.Errorf("its time is %s, more than %v ahead of the clock", base.FormatTime(m.Time), h.spec.Strategy.MaxSkew()))
+			s.refuse(h.spec.OnFuture, &m, &base.Error{
+				Code: "WEIR-0606", What: fmt.Sprintf("a record is more than %v ahead of the clock", h.spec.Strategy.MaxSkew()),
+				Next: "mend the clock of its producer, or give the source the option MaxAhead with another bound or with Skip",
+			})
 		} else {
 			h.out(&m, v)
 		}
@@ -295,7 +299,10 @@ func (h *sourceHead[T]) hand(i int, sp *sourceSplit[T], now int64) bool {
 	for _, b := range h.buf.Bad {
 		m = base.Meta{Ingest: now, Origin: base.Origin{Split: sp.origin, Pos: b.Pos}}
 		s.at = h.op
-		s.bad(h.spec.OnBad, &m, b.Err)
+		s.refuse(h.spec.OnBad, &m, &base.Error{
+			Code: "WEIR-0605", What: "a record cannot be decoded", Cause: b.Err,
+			Next: "mend the format or the record's producer, raise the limit with MaxRecord, or give the source the option OnError(Skip)",
+		})
 	}
 	if len(h.buf.Values) > 0 {
 		h.note(h.comb.Update(i, sp.tracker.Watermark()))

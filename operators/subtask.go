@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 
 	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/internal/base"
@@ -34,6 +35,28 @@ type Env struct {
 	Stats  *base.TaskStats
 	// Sinks gives what exactly-once sinks need to stage, by UID.
 	Sinks map[string]SinkRuntime
+	// Splits takes the names of the splits that sources of the deployment read,
+	// for messages; may be nil.
+	Splits *SplitNames
+}
+
+// SplitNames tells people which split of which source a record came from: an
+// origin has only a hash of the two. It is safe for concurrent use.
+type SplitNames struct{ m sync.Map }
+
+func (n *SplitNames) add(hash uint64, source, split string) {
+	if n != nil {
+		n.m.Store(hash, "source "+source+", split "+split)
+	}
+}
+
+func (n *SplitNames) of(hash uint64) (string, bool) {
+	if n == nil {
+		return "", false
+	}
+	v, ok := n.m.Load(hash)
+	name, _ := v.(string)
+	return name, ok
 }
 
 // SinkRuntime is what an exactly-once sink needs to stage messages.
@@ -219,9 +242,22 @@ func (s *Subtask) where() string {
 	if int(s.at) < len(s.ops) {
 		w += ", operator " + s.ops[s.at]
 	}
-	if s.cur != nil {
-		w += fmt.Sprintf(", record of origin %v at %s (key hash %016x)",
-			s.cur.Origin, base.FormatTime(s.cur.Time), s.cur.Hash)
+	m := s.cur
+	if m == nil {
+		return w
+	}
+	from, ok := s.Env.Splits.of(m.Origin.Split)
+	switch {
+	case ok:
+		w += fmt.Sprintf(", record %d of %s", m.Origin.Pos, from)
+	default:
+		w += fmt.Sprintf(", record of origin %v", m.Origin)
+	}
+	if m.Time != 0 {
+		w += " at " + base.FormatTime(m.Time)
+	}
+	if m.Hash != 0 {
+		w += fmt.Sprintf(" (key hash %016x)", m.Hash)
 	}
 	return w
 }
@@ -230,16 +266,24 @@ func (s *Subtask) where() string {
 // error.
 type ErrorPolicy = connectors.RecordPolicy
 
+// bad takes a record for which a function of the job returned an error.
 func (s *Subtask) bad(p ErrorPolicy, m *base.Meta, err error) {
+	s.refuse(p, m, &base.Error{
+		Code: "WEIR-0702", What: "a function of the job refused a record", Cause: err,
+		Next: "fix the function or the record, or give the operator the option OnError(Skip)",
+	})
+}
+
+// refuse counts a record that cannot be processed and makes the subtask fail with
+// e, which gets its Where, unless the policy is to skip the record.
+func (s *Subtask) refuse(p ErrorPolicy, m *base.Meta, e *base.Error) {
 	s.Env.Stats.BadRecords.Add(1)
 	if p == connectors.SkipBad {
 		return
 	}
 	s.cur = m
-	s.Fail(&base.Error{
-		Code: "WEIR-0702", What: "a function of the job refused a record", Where: s.where(), Cause: err,
-		Next: "fix the function or the record, or give the operator the option OnError(Skip)",
-	})
+	e.Where = s.where()
+	s.Fail(e)
 }
 
 // Flush hands on partial batches: all of them when force is set, else only
