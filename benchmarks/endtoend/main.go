@@ -29,6 +29,7 @@ type options struct {
 	reps    int
 	dir     string
 	records int
+	keys    int
 	logger  *slog.Logger
 }
 
@@ -37,10 +38,20 @@ func measurements() []measurement {
 		{"jetstream", "JetStream to JetStream, exactly once, against a bare loop", jetstreamThroughput},
 		{"latency", "latency through the engine at 10,000 events/s, against a sleeper", engineLatency},
 		{"visible", "exactly-once visible latency at 100 ms checkpoints and 1,000 events/s", visibleLatency},
+		{"state", "state larger than memory", stateLargerThanMemory},
+		{"stored", "stored bytes against changed bytes", storedBytes},
+		{"gc", "garbage collection with resident string keys", gcShare},
 	}
 }
 
 func main() {
+	if spec := os.Getenv(stateChild); spec != "" {
+		if err := stateChildMain(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	names := make([]string, 0, 8)
 	for _, m := range measurements() {
 		names = append(names, m.name)
@@ -49,6 +60,7 @@ func main() {
 	o := options{logger: slog.New(slog.DiscardHandler)}
 	flag.IntVar(&o.reps, "reps", 5, "repetitions; medians are printed")
 	flag.IntVar(&o.records, "records", 300_000, "records of the throughput measurement")
+	flag.IntVar(&o.keys, "keys", 20_000_000, "keys of the state measurement")
 	verbose := flag.Bool("v", false, "log what the engine does")
 	flag.Parse()
 	if *verbose {
