@@ -132,6 +132,9 @@ func (g *generation) build(r *running) error {
 		CreditNanos: opts.creditNanos(), Report: func(m *protocol.Message) { g.coord.Report(m) },
 		Opened: g.taskOpened, Staged: g.blocks.put,
 	}
+	if limit := opts.staged(); !opts.Manual { // whoever makes the checkpoints decides how much waits for them
+		cfg.Hold = func() bool { return g.staged.Load() > limit }
+	}
 	cfg.Restore, cfg.Chains = g.restore(r)
 	r.task = task.New(cfg)
 	return nil
@@ -167,7 +170,7 @@ func (g *generation) makeLanes(writers map[string]operators.LaneWriter) {
 		start[l.Lane] = l.Start
 	}
 	for _, s := range j.plan.Sinks {
-		rt := operators.SinkRuntime{Limits: writers[s.UID].Limits()}
+		rt := operators.SinkRuntime{Limits: writers[s.UID].Limits(), Staged: &g.staged}
 		for l := range s.Lanes {
 			id := protocol.LaneID{Sink: s.UID, Lane: l}
 			gate := operators.NewLaneGate(j.opts.Clock, int64(j.opts.Interval)/commitShare, g.demand)
@@ -239,6 +242,7 @@ func (g *generation) makeCoordinator() {
 func (g *generation) commit(t protocol.Try, c *protocol.Complete) {
 	for i := range c.Lanes {
 		l := &c.Lanes[i]
+		g.blocks.claim(l.Block.SHA)
 		if lane := g.lanes[l.Block.Lane]; lane != nil {
 			lane.Submit(protocol.Claimed{Epoch: t.Epoch, Manifest: c.Manifest, State: *l})
 		}
@@ -246,36 +250,66 @@ func (g *generation) commit(t protocol.Try, c *protocol.Complete) {
 }
 
 // blockCache holds the staged blocks of this process until they are committed,
-// so that a commit need not read them back. It is bounded by the number of
-// uncommitted epochs; what does not fit is read from the store.
+// so that a commit need not read them back. It is bounded in bytes; what does not
+// fit is read from the store.
 type blockCache struct {
 	mu    sync.Mutex
-	bytes int
-	m     map[protocol.SHA][]byte
+	bytes int64
+	limit int64
+	m     map[protocol.SHA]*cachedBlock
 }
 
-// maxCachedBlocks bounds the cache in bytes.
-const maxCachedBlocks = 64 << 20
+type cachedBlock struct {
+	data []byte
+	// claimed: a durable epoch names it, so it will be taken. Others may belong to
+	// attempts that were given up.
+	claimed bool
+}
 
-func newBlockCache() *blockCache { return &blockCache{m: map[protocol.SHA][]byte{}} }
+func newBlockCache(limit int64) *blockCache {
+	return &blockCache{limit: limit, m: map[protocol.SHA]*cachedBlock{}}
+}
 
 func (c *blockCache) put(sha protocol.SHA, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.m[sha]; !ok && c.bytes+len(b) <= maxCachedBlocks {
-		c.m[sha] = b
-		c.bytes += len(b)
+	if c.m[sha] != nil {
+		return
 	}
+	if c.bytes+int64(len(b)) > c.limit {
+		for s, old := range c.m {
+			if !old.claimed {
+				c.removeLocked(s)
+			}
+		}
+	}
+	if c.bytes+int64(len(b)) <= c.limit {
+		c.m[sha] = &cachedBlock{data: b}
+		c.bytes += int64(len(b))
+	}
+}
+
+func (c *blockCache) claim(sha protocol.SHA) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.m[sha]; b != nil {
+		b.claimed = true
+	}
+}
+
+func (c *blockCache) removeLocked(sha protocol.SHA) {
+	c.bytes -= int64(len(c.m[sha].data))
+	delete(c.m, sha)
 }
 
 // take returns a block and forgets it.
 func (c *blockCache) take(sha protocol.SHA) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, ok := c.m[sha]
-	if ok {
-		delete(c.m, sha)
-		c.bytes -= len(b)
+	b := c.m[sha]
+	if b == nil {
+		return nil, false
 	}
-	return b, ok
+	c.removeLocked(sha)
+	return b.data, true
 }

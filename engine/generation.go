@@ -28,6 +28,7 @@ type generation struct {
 	lanes  map[protocol.LaneID]*operators.LaneCommitter
 	sinks  map[string]operators.SinkRuntime
 	splits operators.SplitNames
+	staged atomic.Int64 // bytes of output that no durable epoch covers
 	blocks *blockCache
 	open   atomic.Int32  // tasks that are not restored yet
 	opened chan struct{} // closed when there are none
@@ -40,7 +41,7 @@ func (j *Job) generation(ctx context.Context) error {
 	gctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g := &generation{job: j, ctx: gctx, stop: stop, lanes: map[protocol.LaneID]*operators.LaneCommitter{},
-		sinks: map[string]operators.SinkRuntime{}, blocks: newBlockCache(), opened: make(chan struct{})}
+		sinks: map[string]operators.SinkRuntime{}, blocks: newBlockCache(j.opts.staged()), opened: make(chan struct{})}
 	writers, err := j.openSinks(gctx)
 	defer closeSinks(writers)
 	if err != nil {
@@ -71,6 +72,11 @@ func (j *Job) openSinks(ctx context.Context) (map[string]operators.LaneWriter, e
 			return out, fmt.Errorf("sink %s: %w", s.UID, err)
 		}
 		out[s.UID] = w
+		if c, ok := w.(interface{ Warnings() []string }); ok && !j.swept {
+			for _, m := range c.Warnings() {
+				j.opts.Logger.Warn("the sink's target may lose what exactly-once needs", "sink", s.UID, "warning", m)
+			}
+		}
 	}
 	return out, nil
 }

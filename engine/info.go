@@ -59,11 +59,24 @@ type Limits struct {
 	Memory int64
 	// Uncommitted is the number of durable epochs that may wait for a sink.
 	Uncommitted int
+	// Staged is the number of bytes of output that may wait in memory for a durable
+	// epoch before sources pause.
+	Staged int64
 	// Restarts within the restart window end the job; -1 when it never restarts.
 	Restarts int
 }
 
 // Limits returns the bounds that the job keeps.
 func (j *Job) Limits() Limits {
-	return Limits{Memory: j.opts.Memory, Uncommitted: j.opts.MaxUncommitted, Restarts: max(j.opts.MaxRestarts, -1)}
+	return Limits{
+		Memory: j.opts.Memory, Uncommitted: j.opts.MaxUncommitted, Staged: j.opts.staged(), Restarts: max(j.opts.MaxRestarts, -1),
+	}
+}
+
+// Staged returns how many bytes of output wait in memory for a durable epoch.
+func (j *Job) Staged() int64 {
+	if g := j.running(); g != nil {
+		return g.staged.Load()
+	}
+	return 0
 }

@@ -87,6 +87,17 @@ func (o *Options) setDefaults() {
 	o.StuckAfter = cmp.Or(o.StuckAfter, defaultStuckAfter)
 }
 
+// Bounds of what sinks stage in memory, in bytes: an eighth of the memory budget
+// within these.
+const (
+	minStaged = 4 << 20
+	maxStaged = 256 << 20
+)
+
+// staged bounds the output that waits in memory for a durable checkpoint. Beyond it
+// sources pause; what is under way then still comes on top.
+func (o *Options) staged() int64 { return min(max(o.Memory/8, minStaged), maxStaged) }
+
 // creditNanos is how much work may be under way on an edge: 20 ms or a quarter
 // of the checkpoint interval, whichever is less.
 func (o *Options) creditNanos() int64 {

@@ -3,6 +3,7 @@ package operators
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/internal/base"
@@ -22,6 +23,10 @@ type laneSink[T any] struct {
 	keyed  bool
 	msg    connectors.Message
 	out    int64 // staged records not counted yet
+	// staged is where the bytes of all blocks are added up, bytes what this sink
+	// added last, and sealedBytes its part of sealed blocks.
+	staged             *atomic.Int64
+	bytes, sealedBytes int64
 	// sealed holds the blocks of tries that are not confirmed yet.
 	sealed []sealedTry
 }
@@ -38,6 +43,7 @@ func LaneSinkOf[T any](s *Subtask, uid string, sink connectors.Sink[T], lanes in
 	n := &laneSink[T]{
 		s: s, uid: uid, op: s.operator(uid), encode: sink.Encode, limits: s.Env.Sinks[uid].Limits,
 		gates: s.Env.Sinks[uid].Gates, lanes: make([]*connectors.BlockBuilder, lanes), keyed: keyed,
+		staged: s.Env.Sinks[uid].Staged,
 	}
 	s.Add(n)
 	s.edges = append(s.edges, n)
@@ -86,16 +92,34 @@ func (n *laneSink[T]) full(g *LaneGate, count int64) {
 	if count == g.Limit() {
 		g.demand()
 	}
-	n.s.Env.Stats.BackpressuredNanos.Add(g.wait(n.s.Env.Ctx))
+	waited := g.wait(n.s.Env.Ctx)
+	n.s.Env.Stats.SinkNanos.Add(waited)
+	n.s.Env.Stats.BackpressuredNanos.Add(waited)
 }
 
-// flush publishes the count of records that were staged; counting each by itself
-// would cost more than staging it.
+// flush publishes the count of records that were staged, and of their bytes;
+// counting each by itself would cost more than staging it.
 func (n *laneSink[T]) flush(bool) {
 	if n.out > 0 {
 		n.s.Env.Stats.RecordsOut.Add(n.out)
 		n.out = 0
+		n.measure()
 	}
+}
+
+// measure adds up what the sink holds in memory.
+func (n *laneSink[T]) measure() {
+	if n.staged == nil {
+		return
+	}
+	now := n.sealedBytes
+	for _, b := range n.lanes {
+		if b != nil {
+			now += int64(b.Bytes())
+		}
+	}
+	n.staged.Add(now - n.bytes)
+	n.bytes = now
 }
 
 func (n *laneSink[T]) watermark(base.Timestamp) {}
@@ -125,8 +149,10 @@ func (n *laneSink[T]) seal(t protocol.Try) []LaneStage {
 		}
 		out = append(out, LaneStage{Sink: n.uid, Lane: i, Block: b.Seal(), Count: b.Count()})
 		n.lanes[i] = nil
+		n.sealedBytes += int64(len(out[len(out)-1].Block))
 	}
 	n.sealed = append(n.sealed, sealedTry{t, out})
+	n.measure()
 	crash.At(crash.SinkAfterSeal)
 	return out
 }
@@ -140,6 +166,7 @@ func (n *laneSink[T]) giveUp(t protocol.Try) error {
 	blocks := n.sealed[i].blocks
 	n.sealed = slices.Delete(n.sealed, i, i+1)
 	for _, st := range blocks {
+		n.sealedBytes -= int64(len(st.Block))
 		merged := connectors.NewBlock(n.limits)
 		if err := restage(merged, st.Block); err != nil {
 			return err
@@ -151,6 +178,7 @@ func (n *laneSink[T]) giveUp(t protocol.Try) error {
 		}
 		n.lanes[st.Lane] = merged
 	}
+	n.measure()
 	return nil
 }
 
@@ -173,7 +201,16 @@ func restage(to *connectors.BlockBuilder, sealed []byte) error {
 
 // confirm implements stager.
 func (n *laneSink[T]) confirm(t protocol.Try) {
-	n.sealed = slices.DeleteFunc(n.sealed, func(s sealedTry) bool { return !s.try.Newer(t) })
+	n.sealed = slices.DeleteFunc(n.sealed, func(s sealedTry) bool {
+		if s.try.Newer(t) {
+			return false
+		}
+		for _, b := range s.blocks {
+			n.sealedBytes -= int64(len(b.Block))
+		}
+		return true
+	})
+	n.measure()
 }
 
 // directSink writes messages as they come.

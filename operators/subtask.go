@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/internal/base"
@@ -64,6 +65,9 @@ type SinkRuntime struct {
 	Limits connectors.ChunkLimits
 	// Gates holds the gate of every lane; nil lets everything pass.
 	Gates []*LaneGate
+	// Staged adds up the bytes that the sinks of the deployment hold in memory
+	// because no durable epoch covers them; may be nil.
+	Staged *atomic.Int64
 }
 
 // Subtask is one parallel instance of a task: the typed chain behind a typeless

@@ -27,6 +27,7 @@ type Job interface {
 	Phase() engine.Phase
 	Restarts() (int, error)
 	Limits() engine.Limits
+	Staged() int64
 }
 
 // Collector collects the metrics of one job.
@@ -85,6 +86,8 @@ func (c *Collector) collectJob(ch chan<- prometheus.Metric, name string) {
 	l := c.job.Limits()
 	ch <- prometheus.MustNewConstMetric(memoryLimit, prometheus.GaugeValue, float64(l.Memory), name)
 	ch <- prometheus.MustNewConstMetric(uncommittedLimit, prometheus.GaugeValue, float64(l.Uncommitted), name)
+	ch <- prometheus.MustNewConstMetric(stagedLimit, prometheus.GaugeValue, float64(l.Staged), name)
+	ch <- prometheus.MustNewConstMetric(stagedBytes, prometheus.GaugeValue, float64(c.job.Staged()), name)
 }
 
 func (c *Collector) collectCheckpoints(ch chan<- prometheus.Metric, name string) {

@@ -36,7 +36,10 @@ func (j *job) Tasks() []engine.TaskInfo        { return j.tasks }
 func (j *job) Checkpoints() checkpoint.Figures { return j.ckpt }
 func (j *job) Phase() engine.Phase             { return j.phase }
 func (j *job) Restarts() (int, error)          { return 3, errors.New("the last one") }
-func (j *job) Limits() engine.Limits           { return engine.Limits{Memory: 1 << 20, Uncommitted: 8, Restarts: 10} }
+func (j *job) Limits() engine.Limits {
+	return engine.Limits{Memory: 1 << 20, Uncommitted: 8, Restarts: 10, Staged: 9 << 20}
+}
+func (j *job) Staged() int64 { return 77 }
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -51,6 +54,7 @@ func full() *job {
 	src.BusyNanos.Store(1_500_000_000)
 	src.IdleNanos.Store(2_500_000_000)
 	src.BackpressuredNanos.Store(250_000_000)
+	src.SinkNanos.Store(125_000_000)
 	src.Watermark.Store(start.Add(-1500 * time.Millisecond).UnixNano())
 	op.Watermark.Store(base.MinTime)
 	op.Lag.Store(-1)
@@ -97,6 +101,9 @@ func TestValues(t *testing.T) {
 		`weir_subtask_busy_seconds_total{job="shop",operator="events",subtask="0"}`:          "1.5",
 		`weir_subtask_idle_seconds_total{job="shop",operator="events",subtask="0"}`:          "2.5",
 		`weir_subtask_backpressured_seconds_total{job="shop",operator="events",subtask="0"}`: "0.25",
+		`weir_subtask_sink_wait_seconds_total{job="shop",operator="events",subtask="0"}`:     "0.125",
+		`weir_sink_staged_bytes{job="shop"}`:                                                 "77",
+		`weir_limit_sink_staged_bytes{job="shop"}`:                                           "9.437184e+06",
 		`weir_operator_watermark_lag_seconds{job="shop",operator="events",subtask="0"}`:      "1.5",
 		`weir_channel_queue_messages{job="shop",operator="events",subtask="0"}`:              "5",
 		`weir_channel_queue_messages{job="shop",operator="by-user",subtask="1"}`:             "0",

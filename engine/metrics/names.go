@@ -40,6 +40,8 @@ var taskMetrics = []taskMetric{
 		func(s *base.TaskStats) *atomic.Int64 { return &s.IdleNanos }),
 	timeCounter("weir_subtask_backpressured_seconds_total", "Time that the subtask waited for a receiver to catch up.",
 		func(s *base.TaskStats) *atomic.Int64 { return &s.BackpressuredNanos }),
+	timeCounter("weir_subtask_sink_wait_seconds_total", "Part of the backpressured time: the subtask waited for the target of a sink to commit.",
+		func(s *base.TaskStats) *atomic.Int64 { return &s.SinkNanos }),
 	gauge("weir_operator_watermark_seconds", "Event-time watermark, in seconds since 1970; absent before the first record and after the end of input.",
 		func(s *sample) (float64, bool) {
 			w, ok := s.watermark()
@@ -74,9 +76,12 @@ var (
 	memoryLimit      = jobDesc("weir_limit_state_memory_bytes", "Bound of keyed state in memory.")
 	uncommittedLimit = jobDesc("weir_limit_checkpoints_uncommitted", "Bound of weir_checkpoints_uncommitted; while it is reached no checkpoint starts.")
 
+	stagedBytes = jobDesc("weir_sink_staged_bytes", "Output in memory that waits for a durable checkpoint.")
+	stagedLimit = jobDesc("weir_limit_sink_staged_bytes", "Bound of weir_sink_staged_bytes; beyond it sources pause.")
+
 	jobMetrics = []*prometheus.Desc{
 		jobState, jobRestarts, checkpointDuration, checkpointBytes, checkpointFullBytes, checkpoints, checkpointLast,
-		checkpointsInProgress, checkpointsUncommitted, memoryLimit, uncommittedLimit,
+		checkpointsInProgress, checkpointsUncommitted, memoryLimit, uncommittedLimit, stagedBytes, stagedLimit,
 	}
 )
 

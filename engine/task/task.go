@@ -58,6 +58,9 @@ type Config struct {
 	Logger *slog.Logger
 	// CreditNanos is how much work may be under way on each input.
 	CreditNanos int64
+	// Hold, when it is true, makes a source pause: too much output waits in memory
+	// for a checkpoint. May be nil.
+	Hold func() bool
 }
 
 // Task is a running subtask.
@@ -86,6 +89,7 @@ type Task struct {
 	nextProc base.Timestamp // the next processing-time timer
 	due      base.Timestamp // the next poll of the source
 	more     bool           // the source has records ready
+	held     bool           // the source pauses; see Config.Hold
 	procAt   int64          // monotonic time at which timers were last looked at
 }
 
@@ -181,7 +185,11 @@ func (t *Task) loop(ctx context.Context) error {
 			return err
 		}
 		t.wait(ctx)
-		stats.IdleNanos.Add(t.Clock.Mono() - end)
+		if waited := t.Clock.Mono() - end; t.held {
+			stats.BackpressuredNanos.Add(waited)
+		} else {
+			stats.IdleNanos.Add(waited)
+		}
 	}
 }
 
@@ -256,9 +264,17 @@ func (t *Task) take() (exchange.Message, bool) {
 	return t.Mailbox.Take()
 }
 
+// holdPause is how long a source that must pause waits before it looks again, in
+// nanoseconds.
+const holdPause = 5_000_000
+
 // poll reads the sources if there may be something to read.
 func (t *Task) poll() (worked bool, err error) {
 	if !t.more && t.Clock.Now() < t.due {
+		return false, nil
+	}
+	if t.held = t.Hold != nil && t.Hold(); t.held {
+		t.more, t.due = false, t.Clock.Now()+holdPause
 		return false, nil
 	}
 	st, err := t.sub.Poll()

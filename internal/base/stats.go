@@ -13,6 +13,9 @@ type TaskStats struct {
 	Watermark atomic.Int64
 	// BusyNanos, IdleNanos and BackpressuredNanos add up to the run time.
 	BusyNanos, IdleNanos, BackpressuredNanos atomic.Int64
+	// SinkNanos is the part of BackpressuredNanos that the subtask waited for the
+	// target of one of its sinks to commit.
+	SinkNanos atomic.Int64
 	// Lag is the number of records known to wait in the sources; -1: unknown.
 	Lag atomic.Int64
 	// TurnStart is the monotonic time at which the running turn began, or 0
