@@ -72,6 +72,7 @@ func From[T any](j *Job, name string, src connectors.Source[T], w Watermarks[T],
 	if o.parallelism < 1 || o.parallelism > MaxParallelism {
 		j.fail(where, "WEIR-0102", fmt.Sprintf("source %s: the parallelism is %d", uid, o.parallelism), fmt.Sprintf("use 1 to %d", MaxParallelism))
 	}
+	checkBuild(j, where, "source "+uid, src)
 	out := newStream[T](j, c, uid, false)
 	spec := operators.SourceSpec[T]{
 		UID: uid, Source: src, Strategy: w.strategy.WithMaxSkew(o.maxAhead), ProcessingTime: w.processing, Time: w.time,
@@ -82,4 +83,13 @@ func From[T any](j *Job, name string, src connectors.Source[T], w Watermarks[T],
 		return nil
 	})
 	return out
+}
+
+// checkBuild reports the mistakes that a connector found in its own options.
+func checkBuild(j *Job, where, what string, connector any) {
+	if c, ok := connector.(connectors.BuildChecker); ok {
+		if err := c.BuildError(); err != nil {
+			j.errs = append(j.errs, fmt.Errorf("%s: %s: %w", where, what, err))
+		}
+	}
 }

@@ -184,6 +184,7 @@ func To[T any](in Stream[T], name string, sink connectors.Sink[T], opts ...SinkO
 		j.fail(where, "WEIR-0109", fmt.Sprintf("sink %s is %s, and the job requires exactly-once", name, sink.Target.Class()),
 			"use an exactly-once sink, or drop the option RequireExactlyOnce")
 	}
+	checkBuild(j, where, "sink "+name, sink.Target)
 	switch t := sink.Target.(type) {
 	case connectors.LaneTarget:
 		toLanes(in, name, detail, where, sink, t)
