@@ -250,7 +250,7 @@ func (n *process[K, T, Out]) end() {
 // and none may exceed maxAgain.
 const (
 	endSlots = 4096
-	maxAgain = 1_000_000
+	maxAgain = 100_000
 )
 
 // checkEvery is how much work on timers is done between two looks at the clock.
