@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirflow/weir"
+	"github.com/weirflow/weir/examples/storefront"
 )
 
 func main() {
@@ -20,7 +21,7 @@ func main() {
 }
 
 // jobs lists the jobs that this binary runs.
-func jobs() []weir.JobSpec { return nil }
+func jobs() []weir.JobSpec { return []weir.JobSpec{storefront.Job()} }
 
 // commands lists the commands that this binary has besides those of weir.Main.
 func commands() []*cobra.Command { return []*cobra.Command{demoCommand(began)} }
