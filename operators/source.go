@@ -190,10 +190,15 @@ func (h *sourceHead[T]) poll() SourceStatus {
 		if sp.done {
 			continue
 		}
-		open++
 		if !h.pollSplit(i, sp, now, mono, &st) {
 			return st
 		}
+		// A split may end in this very poll, and nothing wakes the task after
+		// the last one.
+		if sp.done {
+			continue
+		}
+		open++
 		if l := sp.reader.Lag(); l < 0 || lag < 0 {
 			lag = -1
 		} else {
