@@ -77,7 +77,7 @@ func (d *disk) open() *pebble.DB {
 // options size Pebble for the budget. Memtables are charged to the cache, so it
 // is larger than the two of them.
 func (d *disk) options() *pebble.Options {
-	memtable := min(max(d.budget/6, 256<<10), 64<<20)
+	memtable := min(max(d.budget/4, 256<<10), 64<<20)
 	o := &pebble.Options{
 		FS:                          &spillFS{d.fs, &d.dead, vfs.NewMem()},
 		Logger:                      spillLogger{d},
@@ -93,7 +93,10 @@ func (d *disk) options() *pebble.Options {
 	}
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 8 << 10
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].FilterPolicy = pebble.NoFilterPolicy
+		if i < len(o.Levels)-1 { // Get does not ask those of the last level
+			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		}
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { d.fail(err) }}

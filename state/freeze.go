@@ -72,21 +72,22 @@ func (b *Backend) CopyAll() {
 // copyUntil copies until a time of the monotonic clock. A polite copier stops
 // when buffers are short.
 func (b *Backend) copyUntil(deadline int64, polite bool) bool {
-	for n := 0; ; n++ {
-		if n%copyCheck == copyCheck-1 && deadline != 1<<63-1 && b.store.opts.Clock.Mono() >= deadline {
-			return false
-		}
+	for n := 1; ; n++ {
 		if polite && b.frozen.scarce() && !b.store.writer.idle() {
 			return false
 		}
 		if b.segAt < len(b.frozenSegs) {
 			b.copyNext()
-			continue
+		} else if !b.sweeping || !b.sweepStep() {
+			break
+		} else {
+			n += copyCheck // a step of a sweep copies about that many
 		}
-		if b.sweeping && b.sweepStep() {
-			continue
+		if n >= copyCheck && polite {
+			if n = 0; b.store.opts.Clock.Mono() >= deadline {
+				return false
+			}
 		}
-		break
 	}
 	b.finishCopy()
 	return true

@@ -175,19 +175,38 @@ func (b *Backend) relieve() {
 }
 
 // chooseVictim moves the hand of the clock to the next segment that has anything.
+// It avoids segments that a sweep is reading the spilled entries of.
 func (b *Backend) chooseVictim() bool {
-	for range b.ring {
-		b.hand++
-		if b.hand >= len(b.ring) {
-			b.hand = 0
-		}
-		s := b.ring[b.hand]
-		if !s.dead && s.count > 0 && s.mem.size+s.arena.size() > 2*minSegment {
-			b.victim = victim{s: s, base: s.base}
-			return true
+	for pass := range 2 {
+		for range b.ring {
+			b.hand++
+			if b.hand >= len(b.ring) {
+				b.hand = 0
+			}
+			s := b.ring[b.hand]
+			if s.dead || s.count == 0 || s.mem.size+s.arena.size() <= 2*minSegment {
+				continue
+			}
+			if swept := b.sweptNow(s); pass == 1 || !swept {
+				b.victim = victim{s: s, base: s.base}
+				if swept {
+					b.spillSeq++
+				}
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// sweptNow says that a sweep is reading spilled entries with positions of the
+// segment: they must not change behind its back.
+func (b *Backend) sweptNow(s *segment) bool {
+	if b.frozen == nil || !b.sweeping || b.sweep.disk.it == nil || b.table != s.t {
+		return false
+	}
+	end, last := segmentEnd(s)
+	return s.prefix <= b.posHi && (last || end > b.posLo)
 }
 
 // writeBack writes unused, changed entries of the victim to the spill store, at
@@ -223,7 +242,9 @@ func (b *Backend) writeBack(v *victim) bool {
 		return true
 	}
 	s.onDisk = true
-	b.spillSeq++
+	if b.sweptNow(s) {
+		b.spillSeq++
+	}
 	crash.At(crash.SnapAfterWriteback)
 	return v.at >= s.slots
 }

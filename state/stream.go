@@ -5,8 +5,12 @@ import (
 	"unsafe"
 )
 
-// bufferSize is the size of a copy buffer, and so of the blocks of an object.
-const bufferSize = 256 << 10
+// maxBuffer is the size of a copy buffer, and so of the blocks of an object; a
+// store with a small budget has smaller ones.
+const (
+	maxBuffer = 256 << 10
+	minBuffer = 16 << 10
+)
 
 // buffer is one block under construction.
 type buffer struct {
@@ -50,7 +54,7 @@ func (b *Backend) newStream() *stream { return &stream{b: b, stamp: b.epoch, at:
 func (w *stream) room(t *Table, kind sectionKind, n int) []byte {
 	if w.cur == nil || w.cur.n+n+sectionHeader > w.cur.mem.size {
 		w.flush()
-		w.cur = w.b.store.writer.take(max(bufferSize, n+sectionHeader))
+		w.cur = w.b.store.writer.take(n + sectionHeader)
 	}
 	if w.at < 0 || w.t != t || w.kind != kind {
 		w.section(t, kind)

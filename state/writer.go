@@ -17,7 +17,8 @@ import (
 // writer turns the buffers of all backends into objects, on one goroutine. Copy
 // buffers are few and recycled: a backend that gets ahead of the disk waits.
 type writer struct {
-	s *Store
+	s    *Store
+	size int // of a buffer
 
 	mu    sync.Mutex
 	wake  *sync.Cond // the queue or the list of free buffers has changed
@@ -58,7 +59,11 @@ type backState struct {
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{s: s, limit: minBuffers, done: make(chan struct{}), back: map[*Backend]*backState{}}
+	size := maxBuffer
+	for size > minBuffer && int64(size) > s.opts.Memory/512 {
+		size /= 2
+	}
+	w := &writer{s: s, size: size, limit: minBuffers, done: make(chan struct{}), back: map[*Backend]*backState{}}
 	w.wake = sync.NewCond(&w.mu)
 	go w.run()
 	return w
@@ -80,7 +85,7 @@ func (w *writer) grant(backends int) {
 
 // take returns an empty buffer for at least n bytes and waits for one if it must.
 func (w *writer) take(n int) *buffer {
-	if n > bufferSize {
+	if n > w.size {
 		return &buffer{mem: w.s.mem.alloc(n)}
 	}
 	w.mu.Lock()
@@ -94,12 +99,12 @@ func (w *writer) take(n int) *buffer {
 		return b
 	}
 	w.made++
-	return &buffer{mem: w.s.mem.alloc(bufferSize)}
+	return &buffer{mem: w.s.mem.alloc(w.size)}
 }
 
 // put takes a buffer back.
 func (w *writer) put(b *buffer) {
-	if b.mem.size > bufferSize {
+	if b.mem.size > w.size {
 		w.s.mem.release(b.mem)
 		return
 	}
