@@ -108,7 +108,7 @@ func (d *disk) fail(err error) {
 	e := stateError(CodeSpill, "state that does not fit in memory cannot be kept on disk", d.dir,
 		"make room on the disk, or raise the memory budget; the job restarts from its last checkpoint", err)
 	if d.fault.CompareAndSwap(nil, e) {
-		d.log.Error("the spill store has failed", "dir", d.dir, "error", err)
+		d.log.Error("the spill store has failed", "dir", d.dir, "error", err.Error())
 	}
 	d.dead.Store(true)
 }

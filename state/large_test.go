@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	largeKeys   = flag.Uint64("state.keys", 60_000, "keys of TestLargerThanMemory")
-	largeMemory = flag.Int64("state.memory", 8<<20, "its budget in bytes")
+	largeKeys   = flag.Uint64("state.keys", 40_000, "keys of TestLargerThanMemory")
+	largeMemory = flag.Int64("state.memory", 6<<20, "its budget in bytes")
 	largeCkpt   = flag.Bool("state.checkpoints", true, "with a checkpoint twice a second")
 )
 

@@ -411,15 +411,21 @@ func snapshotsAgainstModel(t *testing.T, rng *rand.Rand, keys uint64, memory int
 		var barriers []model
 		var epochs []base.Epoch
 		most := 0
-		for e := base.Epoch(1); e <= 60; e++ {
-			for range rng.IntN(3000) {
+		const rounds = 30
+		checked := func(i int) bool { return i%7 == 0 || i > rounds-3 }
+		for e := base.Epoch(1); e <= rounds; e++ {
+			for range rng.IntN(5000) {
 				h.step(keys, 4)
 				if rng.IntN(20) == 0 {
 					h.b.CopyTurn(time.Duration(rng.IntN(20)) * time.Microsecond)
 				}
 			}
 			most = max(most, h.spilled())
-			barriers, epochs = append(barriers, h.m.clone()), append(epochs, e)
+			var want model
+			if checked(int(e) - 1) {
+				want = h.m.clone()
+			}
+			barriers, epochs = append(barriers, want), append(epochs, e)
 			h.b.Freeze(e)
 		}
 		h.b.CopyAll()
@@ -439,7 +445,7 @@ func snapshotsAgainstModel(t *testing.T, rng *rand.Rand, keys uint64, memory int
 				t.Fatalf("snapshot %d is of epoch %d", i, snap.Epoch)
 			}
 			checkChain(t, snap, base.FullRange)
-			if i%7 == 0 || i > len(barriers)-3 {
+			if checked(i) {
 				restoreAt(t, bs, rng, []Chain{{Task: "op#0", Range: base.FullRange, Objects: snap.Chain}}, want, memory)
 			}
 		}
