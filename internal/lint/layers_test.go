@@ -20,6 +20,7 @@ var layers = map[string]int{
 
 // sideways lists the imports within one layer that are allowed.
 var sideways = map[[2]string]bool{
+	{"internal/crash", "internal/base"}:     true,
 	{"internal/wire", "internal/codec"}:     true,
 	{"state", "state/blob"}:                 true,
 	{"engine", "engine/task"}:               true,
