@@ -18,8 +18,7 @@ import (
 // A key has at most one time that counts, which its owner keeps with the key's
 // own state. Times that were set before stay until their stretch is dropped;
 // their owner recognises them and passes over them.
-type dueTable[K comparable] struct {
-	keys  *keyForm[K]
+type dueTable struct {
 	group *state.Group
 	width int64 // of a stretch
 
@@ -30,7 +29,6 @@ type dueTable[K comparable] struct {
 	loading   bool
 	walk      state.Cursor
 	waiting   []due // set for the stretch that is being loaded
-	key       stateKey
 }
 
 // due is a key with its time. The key is a copy.
@@ -43,20 +41,20 @@ type due struct {
 // minStretch is the shortest stretch, in nanoseconds.
 const minStretch = 1_000_000
 
-func newDueTable[K comparable](s *Subtask, uid string, keys *keyForm[K], width int64) (*dueTable[K], error) {
-	d := &dueTable[K]{keys: keys, width: max(width, minStretch), loaded: base.MinTime}
+func newDueTable(s *Subtask, uid string, width int64) (*dueTable, error) {
+	d := &dueTable{width: max(width, minStretch), loaded: base.MinTime}
 	var err error
 	d.group, err = s.Env.Backend.Group(state.Decl{
-		Operator: uid, Name: "due", Key: keys.kind(), ValueSize: 8, Schema: "int64",
+		Operator: uid, Name: "due", Key: state.KeyBytes, ValueSize: 8, Schema: "int64",
 	})
 	return d, err
 }
 
 // open lists the stretches of the restored state.
-func (d *dueTable[K]) open() { d.stretches = append(d.stretches[:0], d.group.Namespaces()...) }
+func (d *dueTable) open() { d.stretches = append(d.stretches[:0], d.group.Namespaces()...) }
 
 // stretch returns the number of the stretch that holds t.
-func (d *dueTable[K]) stretch(t base.Timestamp) int64 {
+func (d *dueTable) stretch(t base.Timestamp) int64 {
 	n := t / d.width
 	if t%d.width < 0 {
 		n--
@@ -65,14 +63,14 @@ func (d *dueTable[K]) stretch(t base.Timestamp) int64 {
 }
 
 // set notes that a key is due at t.
-func (d *dueTable[K]) set(t base.Timestamp, k *stateKey) {
+func (d *dueTable) set(t base.Timestamp, k *stateKey) {
 	n := d.stretch(t)
 	if d.loading && n == d.loaded {
 		// A table must not change while it is walked.
 		d.waiting = append(d.waiting, due{t, k.hash, slices.Clone(k.b)})
 		return
 	}
-	p, _ := d.keys.upsert(d.group.Namespace(n), k)
+	p, _ := d.group.Namespace(n).UpsertBytes(k.hash, k.b)
 	*(*int64)(p) = t
 	if n <= d.loaded {
 		heap.Push(&d.heap, due{t, k.hash, slices.Clone(k.b)})
@@ -91,7 +89,7 @@ func insertOnce(s *[]int64, n int64) {
 // load brings the next stretch that w has reached into the heap. none says that
 // there is no such stretch; otherwise call load again until it says so, and take
 // out what is due when through.
-func (d *dueTable[K]) load(w base.Timestamp) (none, through bool) {
+func (d *dueTable) load(w base.Timestamp) (none, through bool) {
 	if len(d.stretches) == 0 && !d.loading || !d.loading && d.stretches[0] > d.stretch(w) {
 		d.loaded = max(d.loaded, d.stretch(w))
 		return true, true
@@ -110,8 +108,7 @@ func (d *dueTable[K]) load(w base.Timestamp) (none, through bool) {
 	if through {
 		d.loading = false
 		for _, e := range d.waiting {
-			d.keys.walked(&d.key, e.hash, e.key)
-			d.set(e.at, &d.key)
+			d.set(e.at, &stateKey{hash: e.hash, b: e.key})
 		}
 		clear(d.waiting)
 		d.waiting = d.waiting[:0]
@@ -119,19 +116,16 @@ func (d *dueTable[K]) load(w base.Timestamp) (none, through bool) {
 	return false, through
 }
 
-// take takes the earliest key out whose time w has reached. k is valid until the
-// next call.
-func (d *dueTable[K]) take(w base.Timestamp) (t base.Timestamp, k *stateKey, ok bool) {
+// take takes the earliest key out whose time w has reached.
+func (d *dueTable) take(w base.Timestamp) (e due, ok bool) {
 	if len(d.heap) == 0 || d.heap[0].at > w {
-		return 0, nil, false
+		return e, false
 	}
-	e := heap.Pop(&d.heap).(due)
-	d.keys.walked(&d.key, e.hash, e.key)
-	return e.at, &d.key, true
+	return heap.Pop(&d.heap).(due), true
 }
 
 // forget drops the stretches that lie before w as a whole.
-func (d *dueTable[K]) forget(w base.Timestamp) {
+func (d *dueTable) forget(w base.Timestamp) {
 	for len(d.dropped) > 0 && (d.dropped[0] < d.stretch(w) || w == base.MaxTime) {
 		d.group.Drop(d.dropped[0])
 		d.dropped = d.dropped[1:]

@@ -20,7 +20,7 @@ type sessions[K comparable, T, A, R any] struct {
 	codec sessionCodec[A]
 	group *state.Group
 	table *state.Table
-	due   *dueTable[K]
+	due   *dueTable
 
 	busy bool // Advance has not returned true yet
 
@@ -51,7 +51,7 @@ func newSessions[K comparable, T, A, R any](s *Subtask, spec WindowSpec[K, T, A,
 		return Consumer[T]{}, err
 	}
 	gap, late64 := int64(spec.Window.Gap()), int64(spec.Window.AllowedLateness())
-	if o.due, err = newDueTable(s, spec.UID, o.keys, max(gap/16, late64/64)); err != nil {
+	if o.due, err = newDueTable(s, spec.UID, max(gap/16, late64/64)); err != nil {
 		return Consumer[T]{}, err
 	}
 	s.Add(o)
@@ -193,11 +193,11 @@ func (o *sessions[K, T, A, R]) Advance(w base.Timestamp, deadline int64) (done b
 	for {
 		none, through := o.due.load(w)
 		for n := 1; through; n++ {
-			t, k, ok := o.due.take(w)
+			e, ok := o.due.take(w)
 			if !ok {
 				break
 			}
-			o.fireDue(t, k, w)
+			o.fireDue(&e, w)
 			if o.s.err != nil || n%takeStep == 0 && clk.Mono() > deadline {
 				return false
 			}
@@ -216,11 +216,11 @@ func (o *sessions[K, T, A, R]) Advance(w base.Timestamp, deadline int64) (done b
 	return true
 }
 
-// fireDue looks at a key that is due since t.
-func (o *sessions[K, T, A, R]) fireDue(t base.Timestamp, k *stateKey, w base.Timestamp) {
+// fireDue looks at a key that is due.
+func (o *sessions[K, T, A, R]) fireDue(e *due, w base.Timestamp) {
 	o.s.at = o.op
-	o.key = *k
-	if !o.load() || o.at != t {
+	o.key = stateKey{hash: e.hash, b: e.key}
+	if !o.load() || o.at != e.at {
 		return // registered for another time since
 	}
 	o.fire(w)
