@@ -72,6 +72,13 @@ func (d *Dir) mkdir(rel string) error {
 	if rel != "" {
 		path = d.path(rel)
 	}
+	var above []string // directories above the store that are made now
+	for p := d.root; ; p = d.fs.PathDir(p) {
+		if _, err := d.fs.Stat(p); !oserror.IsNotExist(err) || d.fs.PathDir(p) == p {
+			break
+		}
+		above = append(above, d.fs.PathDir(p))
+	}
 	if err := d.fs.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
@@ -83,6 +90,11 @@ func (d *Dir) mkdir(rel string) error {
 		}
 		if p == d.root || len(d.fs.PathDir(p)) >= len(p) {
 			break
+		}
+	}
+	for _, p := range above {
+		if err := d.syncDir(p); err != nil {
+			return err
 		}
 	}
 	d.made[rel] = true
