@@ -178,14 +178,14 @@ func (c *Check) visited(o *Output) {
 		prev = c.m.record(c.m.byKey[r.Key][r.Seq-2])
 	}
 	if o.Seen == 0 {
-		if prev != nil && r.At-prev.At <= (LifeTime-lifeMargin).Milliseconds() {
+		if prev != nil && r.At-prev.At <= surelyAlive.Milliseconds() {
 			c.rep.add(Lost, 1, "%s: the visit %d ms before, record %d, is forgotten", describe(o), r.At-prev.At, prev.ID)
 		}
 		return
 	}
 	if prev == nil || o.Seen != prev.ID {
 		c.rep.add(Wrong, 1, "%s: remembers record %d, which is not the visit before", describe(o), o.Seen)
-	} else if r.At-prev.At >= (LifeTime + lifeMargin).Milliseconds() {
+	} else if r.At-prev.At >= surelyExpired.Milliseconds() {
 		c.rep.add(Wrong, 1, "%s: remembers a visit %d ms ago", describe(o), r.At-prev.At)
 	}
 }

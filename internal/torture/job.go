@@ -17,8 +17,9 @@ const jobName = "torture"
 // subtasks every keyed task has more than one input to align.
 const Partitions = 2
 
-// lanes is the number of lanes of every sink.
-const lanes = 2
+// lanes is the number of lanes of the sinks: for some as many as there usually are
+// subtasks, so that they are fused with those, for others fewer.
+var lanes = map[string]int{JobEcho: 2, JobCount: 2, JobNonce: 2, JobTimers: 1, JobTumbling: 2, JobLate: 1, JobSliding: 1}
 
 // Streams names the two streams of a job. Their subjects begin with their names.
 type Streams struct {
@@ -63,7 +64,7 @@ func Job(s Streams, last uint64) weir.JobSpec {
 // toOut publishes results on a subject of their branch.
 func toOut(s Streams, in weir.Stream[Output], branch string) {
 	subject := s.Out + "." + branch
-	weir.To(in, branch+"-out", jetstream.Publish(s.Out, func(Output) string { return subject }, jetstream.JSON(), jetstream.Lanes(lanes)))
+	weir.To(in, branch+"-out", jetstream.Publish(s.Out, func(Output) string { return subject }, jetstream.JSON(), jetstream.Lanes(lanes[branch])))
 }
 
 // echo is j1. Its stream is not keyed any more after the union, so its sink is a

@@ -49,7 +49,7 @@ func spawn(dir, role string, args any, env ...string) (*proc, error) {
 	}
 	defer log.Close()
 	p := &proc{name: role, cmd: exec.Command(exe), lines: make(chan string, 64), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), append(env, roleEnv+"="+role, argsEnv+"="+string(text))...)
+	p.cmd.Env = append(os.Environ(), append(env, roleEnv+"="+role, argsEnv+"="+string(text), "GOTRACEBACK=all")...)
 	p.cmd.Stderr = log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -87,6 +87,15 @@ func (p *proc) running() bool {
 // kill ends the process like kill -9 and waits for its end.
 func (p *proc) kill() {
 	_ = p.cmd.Process.Kill()
+	p.wait()
+}
+
+// dump ends a Go process that is stuck and leaves the stacks of its goroutines in
+// its log.
+func (p *proc) dump() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	timer := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer timer.Stop()
 	p.wait()
 }
 

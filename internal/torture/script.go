@@ -18,18 +18,19 @@ const (
 	// TumblingSize, SlidingSize and SlidingEvery are those of the windows, and
 	// BucketSize that of j8's buckets.
 	TumblingSize = 2 * time.Minute
-	SlidingSize  = 4 * time.Minute
-	SlidingEvery = time.Minute
+	SlidingSize  = 3 * time.Minute
+	SlidingEvery = 2 * time.Minute
 	BucketSize   = 2 * time.Minute
-	// LifeTime is the time to live of j8's state. It counts from the watermark,
-	// which may trail behind the records while the job catches up, so a gap within
-	// lifeMargin of it may go either way.
-	LifeTime   = 12 * time.Minute
-	lifeMargin = 10 * time.Minute
+	// LifeTime is the time to live of j8's state. It counts in the watermark, which
+	// trails behind the records while the job catches up, so only much shorter and
+	// much longer gaps are certain.
+	LifeTime      = 40 * time.Minute
+	surelyAlive   = 2 * time.Minute
+	surelyExpired = 115 * time.Minute
 
 	// shortVisit and longVisit are the gaps between the visits to a key.
 	shortVisit = 36 * time.Second
-	longVisit  = 30 * time.Minute
+	longVisit  = 2 * time.Hour
 	// jitter is how far normal records lie behind the generator's time at most:
 	// less than Disorder, so that none is late. That holds for each partition.
 	jitter = 48 * time.Second
