@@ -83,7 +83,7 @@ func listen(o Options) (*httpServer, error) {
 	}
 	if err != nil {
 		e := &base.Error{
-			Code: codeListen, What: "the HTTP server cannot listen", Where: o.Listen, Cause: err,
+			Code: codeInUse, What: "the HTTP server cannot listen", Where: o.Listen, Cause: err,
 			Next: "choose another address with --listen",
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
