@@ -73,6 +73,9 @@ func From[T any](j *Job, name string, src connectors.Source[T], w Watermarks[T],
 		j.fail(where, "WEIR-0102", fmt.Sprintf("source %s: the parallelism is %d", uid, o.parallelism), fmt.Sprintf("use 1 to %d", MaxParallelism))
 	}
 	checkBuild(j, where, "source "+uid, src)
+	if o.limits.MaxRecord < 1 {
+		j.fail(where, "WEIR-0112", fmt.Sprintf("source %s: the largest record has %d bytes", uid, o.limits.MaxRecord), "give MaxRecord a number of bytes above 0, or leave it out for 1 MiB")
+	}
 	out := newStream[T](j, c, uid, false)
 	spec := operators.SourceSpec[T]{
 		UID: uid, Source: src, Strategy: w.strategy.WithMaxSkew(o.maxAhead), ProcessingTime: w.processing, Time: w.time,

@@ -97,6 +97,9 @@ func KeyBy[K comparable, T any](in Stream[T], name string, key func(T) K, opts .
 	for _, opt := range opts {
 		opt.key(&o)
 	}
+	if o.parallelism < 1 || o.parallelism > MaxParallelism {
+		j.fail(where, "WEIR-0102", fmt.Sprintf("key-by %s: the parallelism is %d", j.scope+name, o.parallelism), fmt.Sprintf("use 1 to %d", MaxParallelism))
+	}
 	c := j.newChain(j.scope+name, o.parallelism)
 	c.keyed = true
 	uid := j.declare(c, name, "key-by", fmt.Sprintf("parallelism %d", o.parallelism), where, in.uid)

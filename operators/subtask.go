@@ -242,7 +242,7 @@ func (s *Subtask) guard(err *error) {
 
 // where names the operator and the record in hand.
 func (s *Subtask) where() string {
-	w := fmt.Sprintf("job %s, task %s/%d", s.Env.JobName, s.Env.Task, s.Env.Index)
+	w := fmt.Sprintf("job %s, task %s#%d", s.Env.JobName, s.Env.Task, s.Env.Index)
 	if int(s.at) < len(s.ops) {
 		w += ", operator " + s.ops[s.at]
 	}

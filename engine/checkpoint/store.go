@@ -28,11 +28,18 @@ type Records struct {
 // JobUID returns the UID of the job of that name, 32 hexadecimal digits, and
 // makes one when the store has none.
 func JobUID(ctx context.Context, b blob.Store, name string) (string, error) {
+	uid, err := LookupUID(ctx, b, name)
+	if !errors.Is(err, blob.ErrNotFound) {
+		return uid, err
+	}
+	if err := checkNamed(ctx, b, name); err != nil {
+		return "", err
+	}
 	var raw [16]byte
 	if _, err := rand.Read(raw[:]); err != nil {
 		return "", err
 	}
-	uid := hex.EncodeToString(raw[:])
+	uid = hex.EncodeToString(raw[:])
 	created, err := b.PutIfAbsent(ctx, nameKey(name), []byte(nameRecord(name, uid)))
 	if err != nil {
 		return "", fmt.Errorf("register job %s: %w", name, err)
@@ -41,6 +48,38 @@ func JobUID(ctx context.Context, b blob.Store, name string) (string, error) {
 		return uid, nil
 	}
 	return LookupUID(ctx, b, name)
+}
+
+// checkNamed refuses a store with a job that no name belongs to: the record of a
+// name was lost, perhaps of this one, and the job would begin again. Names are
+// written before anything else of a job, so they are listed last.
+func checkNamed(ctx context.Context, b blob.Store, name string) error {
+	jobs, err := b.List(ctx, "jobs/")
+	if err != nil || len(jobs) == 0 {
+		return err
+	}
+	names, err := b.List(ctx, nameKey(""))
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, n := range names {
+		uid, err := LookupUID(ctx, b, strings.TrimPrefix(n, nameKey("")))
+		if err != nil {
+			return err
+		}
+		known[uid] = true
+	}
+	for _, key := range jobs {
+		if uid, _, _ := strings.Cut(strings.TrimPrefix(key, "jobs/"), "/"); !known[uid] {
+			return base.Fatal(&base.Error{
+				Code: "WEIR-0383", What: fmt.Sprintf("the store has no job %s, but checkpoints of a job whose name is lost, %s", name, uid),
+				Where: "checkpoint store, " + nameKey(name),
+				Next:  "restore the file from a copy: without it the job would begin again and publish everything a second time; use another store for a new job",
+			})
+		}
+	}
+	return nil
 }
 
 // uidLen is the length of a job's UID in characters.

@@ -122,7 +122,7 @@ func MatchSchemas(have, want []Schema, drop []string) ([]SchemaChange, error) {
 	}
 	if lost != nil {
 		return nil, base.Fatal(&base.Error{
-			Code: "WEIR-0391",
+			Code: "WEIR-0391", Where: "job and checkpoint",
 			What: fmt.Sprintf("the checkpoint has state that the job does not declare: %q", lost),
 			Next: "restore the operator under its name, or name the state to drop",
 		})

@@ -179,7 +179,9 @@ func (o *ObjectRef) check(n base.Epoch) error {
 		return fmt.Errorf("empty range %s", o.Range)
 	case o.Epoch == 0 || o.Epoch > n:
 		return fmt.Errorf("barrier %d in epoch %d", o.Epoch, n)
-	case o.Kind == KindBase && o.Since != 0, o.Since >= o.Epoch:
+	// A delta may begin at the barrier of its own epoch: that of an attempt which
+	// was given up after its objects were written.
+	case o.Kind == KindBase && o.Since != 0, o.Since > o.Epoch:
 		return fmt.Errorf("from barrier %d to %d", o.Since, o.Epoch)
 	case len(o.Inline) > 0 && uint64(len(o.Inline)) != o.Size:
 		return fmt.Errorf("%d bytes inline, want %d", len(o.Inline), o.Size)

@@ -106,7 +106,7 @@ func TestCheckChainAgainstPoints(t *testing.T) {
 				Kind: KindDelta, SHA: sum("o"), Range: base.HashRange{Lo: lo, Hi: rapid.Uint64Range(lo, space-1).Draw(t, "hi")},
 				Since: base.Epoch(rapid.IntRange(0, 3).Draw(t, "since")),
 			}
-			o.Epoch = o.Since + base.Epoch(rapid.IntRange(1, 2).Draw(t, "length"))
+			o.Epoch = max(o.Since+base.Epoch(rapid.IntRange(0, 2).Draw(t, "length")), 1)
 			if rapid.Bool().Draw(t, "base") {
 				o.Kind, o.Since = KindBase, 0
 			}
