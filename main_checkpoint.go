@@ -163,6 +163,8 @@ func lookupUID(ctx context.Context, store blob.Store, job string) (string, error
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
 		return "", &base.Error{Code: codeNoStore, What: "the store has no checkpoints of job " + job, Next: "check the name and --data-dir"}
+	case base.CodeOf(err) != "":
+		return "", err
 	case err != nil:
 		return "", storeError("names/"+job, err)
 	}
