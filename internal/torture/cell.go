@@ -28,6 +28,8 @@ type Cell struct {
 	// Prior is a point, with its hit, at which the job has died once before: for
 	// points of the recovery. "" for none.
 	Prior string
+	// Bulky gives the job more state than memory, and long epochs.
+	Bulky bool
 }
 
 // String names the cell, such as "coord.after_claim:3" or "nats at gen.after_put:1".
@@ -47,7 +49,9 @@ const (
 	cellLimit  = 30 * time.Second
 	standStill = 250 * time.Millisecond
 	cellPause  = 25 * time.Millisecond
-	cellChunk  = 100
+
+	shortInterval, longInterval = 20 * time.Millisecond, 250 * time.Millisecond
+	cellChunk                   = 25
 )
 
 // errNotReached says that the job came to its end without coming to the point.
@@ -55,23 +59,21 @@ var errNotReached = errors.New("the job did not come to the point")
 
 // bench runs cells one after another on a server of its own.
 type bench struct {
-	dir     string
-	records []Record
-	model   *Model
-	port    int
-	url     string
-	nats    *proc
-	nc      *nats.Conn
-	js      natsjs.JetStream
-	n       int
+	dir  string
+	port int
+	url  string
+	nats *proc
+	nc   *nats.Conn
+	js   natsjs.JetStream
+	n    int
 }
 
-// newBench starts a server. records is the input of every cell.
-func newBench(ctx context.Context, dir string, records []Record, model *Model) (*bench, error) {
+// newBench starts a server.
+func newBench(ctx context.Context, dir string) (*bench, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	b := &bench{dir: dir, records: records, model: model}
+	b := &bench{dir: dir}
 	var err error
 	if b.port, err = freePort(); err != nil {
 		return nil, err
@@ -98,6 +100,19 @@ func (b *bench) startNATS() error {
 	return nil
 }
 
+// connected waits until the connection is up again after the server was killed.
+func (b *bench) connected(ctx context.Context) error {
+	for deadline := time.Now().Add(15 * time.Second); b.nc.Status() != nats.CONNECTED; {
+		if time.Now().After(deadline) {
+			return errors.New("the server is up and cannot be reached")
+		}
+		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b *bench) close() {
 	if b.nc != nil {
 		b.nc.Close()
@@ -110,17 +125,25 @@ func (b *bench) close() {
 // cellRun is a cell under way.
 type cellRun struct {
 	*bench
-	dir     string
-	streams Streams
-	report  *Report
+	*input
+	dir      string
+	streams  Streams
+	interval time.Duration
 }
 
 // run runs a cell: with its point armed until a process has died there, and then
 // to the end of the input. It returns what is wrong with the results, and the
 // hits of all points in the last process when count is set.
-func (b *bench) run(ctx context.Context, c Cell, count bool) (rep *Report, hits map[string]uint64, err error) {
+func (b *bench) run(ctx context.Context, c Cell, in *input, count bool) (rep *Report, hits map[string]uint64, err error) {
 	b.n++
-	r := &cellRun{bench: b, dir: filepath.Join(b.dir, fmt.Sprint("cell", b.n)), streams: Streams{In: fmt.Sprint("IN", b.n), Out: fmt.Sprint("OUT", b.n)}}
+	if err := b.connected(ctx); err != nil {
+		return nil, nil, err
+	}
+	r := &cellRun{bench: b, input: in, dir: filepath.Join(b.dir, fmt.Sprint("cell", b.n)), streams: Streams{In: fmt.Sprint("IN", b.n), Out: fmt.Sprint("OUT", b.n)}}
+	r.interval = shortInterval
+	if c.Bulky {
+		r.interval = longInterval
+	}
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return nil, nil, err
 	}
@@ -160,7 +183,7 @@ func (r *cellRun) feed(ctx context.Context) error {
 		if err := pub.Add(life, r.streams.subject(&r.records[i]), b, nil); err != nil {
 			return err
 		}
-		if i > len(r.records)/2 && i%cellChunk == 0 {
+		if i > len(r.records)*3/4 && i%cellChunk == 0 {
 			if err := pub.Flush(life); err != nil {
 				return err
 			}
@@ -207,7 +230,7 @@ func (r *cellRun) drive(ctx context.Context, c Cell, count bool) (map[string]uin
 func (r *cellRun) start(armed, hitsFile string) (*proc, error) {
 	return spawn(r.dir, "job", jobArgs{
 		URL: r.url, Streams: r.streams, DataDir: filepath.Join(r.dir, "data"), Last: uint64(len(r.records)),
-		Parallelism: 2, Interval: 20 * time.Millisecond, Retain: 2, HitsFile: hitsFile,
+		Parallelism: 2, Interval: r.interval, Retain: 2, HitsFile: hitsFile,
 	}, crash.EnvLog+"="+r.crashLog(), crash.Env+"="+armed)
 }
 
@@ -318,6 +341,9 @@ func (r *cellRun) follow(ctx context.Context, p *proc, hitsFile string) error {
 
 // judge compares what is in the output stream, and the state, with the model.
 func (r *cellRun) judge(ctx context.Context) (*Report, error) {
+	if err := r.connected(ctx); err != nil {
+		return nil, err
+	}
 	check := NewCheck(r.model)
 	if err := r.readAll(ctx, func(l *Line) error { return check.TakeLine(l) }); err != nil {
 		return nil, err

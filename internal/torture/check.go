@@ -132,6 +132,9 @@ func (c *Check) count(o *Output) {
 	if sum := c.m.sums[r.ID-1]; o.Count != r.Seq || o.Sum != sum {
 		c.rep.add(Wrong, 1, "%s: count %d, sum %d, want %d, %d", describe(o), o.Count, o.Sum, r.Seq, sum)
 	}
+	if last := c.m.lasts[r.ID-1]; o.Last != last {
+		c.rep.add(Wrong, 1, "%s: the latest large record is %d, want %d", describe(o), o.Last, last)
+	}
 	var latest []uint64
 	if r.Seq%latestEvery == 0 {
 		latest = c.m.byKey[r.Key][r.Seq-latestEvery : r.Seq]

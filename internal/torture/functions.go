@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -45,6 +46,13 @@ type counter struct {
 	chain  chain
 	totals *state.Value[Totals]
 	latest *state.List[uint64]
+	attic  *state.Value[kept]
+}
+
+// kept is the latest large record of a key. It makes the state large.
+type kept struct {
+	ID   uint64
+	Fill string
 }
 
 // Names of the state of j2 that is read back.
@@ -55,6 +63,7 @@ func (f *counter) Declare(d *weir.Declarer) {
 	f.chain.declare(d)
 	f.totals = weir.ValueState[Totals](d, totalsState)
 	f.latest = weir.ListState[uint64](d, "latest")
+	f.attic = weir.ValueState[kept](d, "attic")
 }
 
 // OnRecord counts a record.
@@ -70,6 +79,15 @@ func (f *counter) OnRecord(c *weir.Context[string, Output], r Record) error {
 			o.Latest = append(o.Latest, id)
 		}
 		f.latest.Clear()
+	}
+	if k, ok := f.attic.Get(); ok {
+		if k.Fill != fill(k.ID, len(k.Fill)) || len(k.Fill) < bigPad {
+			return fmt.Errorf("the state of key %s holds %d bytes for record %d that are not its own", c.Key(), len(k.Fill), k.ID)
+		}
+		o.Last = k.ID
+	}
+	if r.Pad >= bigPad {
+		f.attic.Set(kept{r.ID, r.Fill})
 	}
 	c.Emit(f.chain.seal(o))
 	return nil

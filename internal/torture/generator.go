@@ -23,6 +23,10 @@ type generatorArgs struct {
 	Log string
 }
 
+// largeInStorm of 1000 records are large: enough for the state to outgrow the
+// memory of the job in the course of a storm.
+const largeInStorm = 20
+
 // generatorTick is how often records are published, and stopLimit how long the
 // last ones may take.
 const (
@@ -46,7 +50,7 @@ func generate(ctx context.Context, a generatorArgs) error {
 		return err
 	}
 	defer nc.Close()
-	g := &generator{args: &a, script: NewScript(a.Seed, a.Keys, a.Step), log: bufio.NewWriter(f), pub: jetstream.NewBatchPublisher(nc, a.Streams.In)}
+	g := &generator{args: &a, script: NewScript(a.Seed, a.Keys, a.Step, largeInStorm), log: bufio.NewWriter(f), pub: jetstream.NewBatchPublisher(nc, a.Streams.In)}
 	began := time.Now()
 	for sent := 0; ctx.Err() == nil; {
 		due := int(time.Since(began).Seconds() * float64(a.Rate))
@@ -88,10 +92,15 @@ func (g *generator) put(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	if _, err := g.log.Write(append(b, '\n')); err != nil {
+	if err := g.pub.Add(ctx, g.args.Streams.subject(&r), b, nil); err != nil {
 		return err
 	}
-	return g.pub.Add(ctx, g.args.Streams.subject(&r), b[:len(b):len(b)], nil)
+	r.Fill = ""
+	if b, err = json.Marshal(r); err != nil {
+		return err
+	}
+	_, err = g.log.Write(append(b, '\n'))
+	return err
 }
 
 func (g *generator) flush(ctx context.Context) error {

@@ -19,7 +19,7 @@ const Partitions = 2
 
 // lanes is the number of lanes of the sinks: for some as many as there usually are
 // subtasks, so that they are fused with those, for others fewer.
-var lanes = map[string]int{JobEcho: 2, JobCount: 2, JobNonce: 2, JobTimers: 1, JobTumbling: 2, JobLate: 1, JobSliding: 1}
+var lanes = map[string]int{JobEcho: 2, JobCount: 2, JobNonce: 1, JobTimers: 2, JobTumbling: 2, JobLate: 1, JobSliding: 1}
 
 // Streams names the two streams of a job. Their subjects begin with their names.
 type Streams struct {

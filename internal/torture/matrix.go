@@ -96,14 +96,8 @@ func Matrix(ctx context.Context, cfg MatrixConfig) (*MatrixResult, error) {
 	if cfg.Workers == 0 {
 		cfg.Workers = 2
 	}
-	script := NewScript(cfg.Seed, matrixRecords/2, time.Second)
-	var records []Record
-	for range matrixRecords {
-		records = append(records, script.Next())
-	}
-	records = append(records, script.End()...)
-	m := &matrix{cfg: cfg, records: records, model: NewModel(records)}
-	m.res.Records = len(records)
+	m := &matrix{cfg: cfg, plain: newInput(cfg.Seed, 0), bulk: newInput(cfg.Seed, largeInCell)}
+	m.res.Records = len(m.plain.records)
 	fmt.Fprintf(cfg.Log, "seed %d, %s\n", cfg.Seed, cfg.Dir)
 	if err := m.run(ctx); err != nil {
 		return &m.res, err
@@ -112,10 +106,32 @@ func Matrix(ctx context.Context, cfg MatrixConfig) (*MatrixResult, error) {
 	return &m.res, nil
 }
 
-type matrix struct {
-	cfg     MatrixConfig
+// input is the input of cells, and its model.
+type input struct {
 	records []Record
 	model   *Model
+}
+
+// bulky lists the points that a job comes to only when its state is larger than
+// memory, or when an epoch has more results in a lane than fit in one batch.
+var bulky = map[string]bool{"snap.before_writeback": true, "snap.after_writeback": true, "commit.between_chunks": true}
+
+// largeInCell of 1000 records are large in the cells of those points.
+const largeInCell = 400
+
+func newInput(seed uint64, big int) *input {
+	script := NewScript(seed, matrixRecords/2, time.Second, big)
+	var records []Record
+	for range matrixRecords {
+		records = append(records, script.Next())
+	}
+	records = append(records, script.End()...)
+	return &input{records, NewModel(records)}
+}
+
+type matrix struct {
+	cfg         MatrixConfig
+	plain, bulk *input
 
 	mu  sync.Mutex
 	res MatrixResult
@@ -132,7 +148,7 @@ func (m *matrix) run(ctx context.Context) error {
 	}()
 	for i := range benches {
 		var err error
-		if benches[i], err = newBench(ctx, filepath.Join(m.cfg.Dir, fmt.Sprint("bench", i)), m.records, m.model); err != nil {
+		if benches[i], err = newBench(ctx, filepath.Join(m.cfg.Dir, fmt.Sprint("bench", i))); err != nil {
 			return err
 		}
 	}
@@ -170,11 +186,18 @@ func (m *matrix) plan(ctx context.Context, b *bench) ([]Cell, error) {
 	if err != nil {
 		return nil, err
 	}
+	bulk, err := m.calibrate(ctx, b, Cell{Bulky: true})
+	if err != nil {
+		return nil, err
+	}
 	m.res.Excused = map[string]string{}
 	var cells []Cell
 	for _, p := range crash.Points() {
 		if !p.Wired {
 			continue
+		}
+		if bulky[p.Name] {
+			fresh[p.Name], again[p.Name] = bulk[p.Name], bulk[p.Name]
 		}
 		if fresh[p.Name] == 0 && again[p.Name] == 0 {
 			if why, ok := unreached[p.Name]; ok {
@@ -196,7 +219,7 @@ func (m *matrix) plan(ctx context.Context, b *bench) ([]Cell, error) {
 // points.
 func (m *matrix) calibrate(ctx context.Context, b *bench, c Cell) (map[string]uint64, error) {
 	began := time.Now()
-	rep, hits, err := b.run(ctx, c, true)
+	rep, hits, err := b.run(ctx, c, m.inputOf(c), true)
 	if err != nil {
 		return nil, fmt.Errorf("a job without faults: %w", err)
 	}
@@ -211,7 +234,7 @@ func (m *matrix) calibrate(ctx context.Context, b *bench, c Cell) (map[string]ui
 // or, for the points of a start, in the first start and in two kinds of recovery.
 func (m *matrix) cellsOf(point string, fresh, again uint64) []Cell {
 	group, _, _ := strings.Cut(point, ".")
-	if group == "rec" || group == "gen" {
+	if group == "rec" || group == "gen" || fresh == 0 {
 		cells := []Cell{
 			{Point: point, Hit: min(1, again), Prior: priors[0]},
 			{Point: point, Hit: (again + 1) / 2, Prior: priors[1]},
@@ -223,12 +246,20 @@ func (m *matrix) cellsOf(point string, fresh, again uint64) []Cell {
 		}
 		return m.some(cells)
 	}
+	bulk := bulky[point]
 	return m.some([]Cell{
-		{Point: point, Hit: (fresh + 1) / 2},
-		{Point: point, Hit: 1},
-		{Point: point, Hit: max(1, fresh*4/5)},
-		{Point: point, Hit: (fresh + 2) / 3, NATS: true},
+		{Point: point, Hit: (fresh + 1) / 2, Bulky: bulk},
+		{Point: point, Hit: 1, Bulky: bulk},
+		{Point: point, Hit: max(1, fresh*4/5), Bulky: bulk},
+		{Point: point, Hit: (fresh + 2) / 3, Bulky: bulk, NATS: true},
 	})
+}
+
+func (m *matrix) inputOf(c Cell) *input {
+	if c.Bulky {
+		return m.bulk
+	}
+	return m.plain
 }
 
 func (m *matrix) some(cells []Cell) []Cell {
@@ -244,7 +275,7 @@ func (m *matrix) cell(ctx context.Context, b *bench, c Cell) {
 	res := CellResult{Cell: c}
 	began := time.Now()
 	for {
-		res.Report, _, res.Err = b.run(ctx, res.Cell, false)
+		res.Report, _, res.Err = b.run(ctx, res.Cell, m.inputOf(c), false)
 		if !errors.Is(res.Err, errNotReached) || res.Cell.Hit == 1 {
 			break
 		}

@@ -4,9 +4,10 @@ package torture
 // force from the input alone.
 type Model struct {
 	// records is indexed by ID-1; sums holds the sum of the values of a record's
-	// key up to and with it.
+	// key up to and with it, lasts the latest large record of the key before it.
 	records []Record
 	sums    []int64
+	lasts   []uint64
 	byKey   map[string][]uint64 // IDs in their order
 	windows map[windowKey]tally
 	buckets map[windowKey]tally
@@ -21,11 +22,15 @@ type windowKey struct {
 // NewModel computes the model of records in the order of their publication.
 func NewModel(records []Record) *Model {
 	m := &Model{records: records, byKey: map[string][]uint64{}, windows: map[windowKey]tally{}, buckets: map[windowKey]tally{}}
-	sums := map[string]int64{}
+	sums, last := map[string]int64{}, map[string]uint64{}
 	for i := range records {
 		r := &records[i]
 		sums[r.Key] += r.Value
 		m.sums = append(m.sums, sums[r.Key])
+		m.lasts = append(m.lasts, last[r.Key])
+		if r.Pad >= bigPad {
+			last[r.Key] = r.ID
+		}
 		m.byKey[r.Key] = append(m.byKey[r.Key], r.ID)
 		switch r.Class {
 		case Late, Flush: // may count or not, see Check

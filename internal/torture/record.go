@@ -35,10 +35,18 @@ type Record struct {
 	Seq   uint64 `json:"seq"`
 	Class Class  `json:"class"`
 	// At is the event time in milliseconds since the epoch.
-	At    int64  `json:"at"`
-	Value int64  `json:"value"`
-	Pad   string `json:"pad,omitempty"`
+	At    int64 `json:"at"`
+	Value int64 `json:"value"`
+	// Pad is how many bytes Fill has; the log leaves Fill out.
+	Pad  int    `json:"pad"`
+	Fill string `json:"fill,omitempty"`
 }
+
+// bigPad is the least Pad of a record whose Fill j2 keeps in its state.
+const bigPad = 1024
+
+// fill returns the Fill that a record of that ID has.
+func fill(id uint64, n int) string { return strings.Repeat(string(rune('a'+id%26)), n) }
 
 // Output is one result of the job: the data of a line of output.jsonl. Which
 // fields are in use depends on Job.
@@ -62,6 +70,9 @@ type Output struct {
 	End   int64 `json:"end,omitempty"`
 	// Latest lists, in every eighth result of j2, the ids of the latest eight.
 	Latest []uint64 `json:"latest,omitempty"`
+	// Last is the id of the latest record of the key before this one whose Pad is
+	// at least 1024, as far as the state of j2 knows; 0 for none.
+	Last uint64 `json:"last,omitempty"`
 	// Nonce is random, Now the wall clock, and Tick the processing time at which a
 	// timer was set or has fired (j7), all in decimal or nanoseconds.
 	Nonce uint64 `json:"nonce,omitempty"`
@@ -100,7 +111,7 @@ func (s sum) String() string {
 
 // chainHash returns the first eight bytes of the SHA-256 sum of
 //
-//	prev|job|key|n|id|count|sum|start|end|latest|nonce|now|tick|seen
+//	prev|job|key|n|id|count|sum|start|end|latest|nonce|now|tick|seen|last
 //
 // in decimal, with latest separated by commas and prev as hexadecimal digits.
 func chainHash(o *Output) sum {
@@ -108,8 +119,8 @@ func chainHash(o *Output) sum {
 	for i, id := range o.Latest {
 		latest[i] = fmt.Sprint(id)
 	}
-	text := fmt.Sprintf("%s|%s|%s|%d|%d|%d|%d|%d|%d|%s|%d|%d|%d|%d",
-		o.Prev, o.Job, o.Key, o.N, o.ID, o.Count, o.Sum, o.Start, o.End, strings.Join(latest, ","), o.Nonce, o.Now, o.Tick, o.Seen)
+	text := fmt.Sprintf("%s|%s|%s|%d|%d|%d|%d|%d|%d|%s|%d|%d|%d|%d|%d",
+		o.Prev, o.Job, o.Key, o.N, o.ID, o.Count, o.Sum, o.Start, o.End, strings.Join(latest, ","), o.Nonce, o.Now, o.Tick, o.Seen, o.Last)
 	full := sha256.Sum256([]byte(text))
 	return sum(full[:8])
 }

@@ -3,7 +3,6 @@ package torture
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 )
 
@@ -51,6 +50,7 @@ type Script struct {
 	rng  *rand.Rand
 	zipf *rand.Zipf
 	step time.Duration
+	big  int
 	now  time.Time
 	id   uint64
 	seq  map[string]uint64
@@ -66,10 +66,10 @@ type visit struct {
 
 // NewScript returns a script in which event time moves by step from record to
 // record, over about the given number of keys.
-func NewScript(seed uint64, keys int, step time.Duration) *Script {
+func NewScript(seed uint64, keys int, step time.Duration, big int) *Script {
 	rng := rand.New(rand.NewPCG(seed, 0x7061737361676521))
 	return &Script{
-		rng: rng, zipf: rand.NewZipf(rng, 1.1, 8, uint64(keys-1)), step: step, now: start, seq: map[string]uint64{},
+		rng: rng, zipf: rand.NewZipf(rng, 1.1, 8, uint64(keys-1)), step: step, big: big, now: start, seq: map[string]uint64{},
 	}
 }
 
@@ -117,11 +117,19 @@ func (s *Script) between(lo, hi time.Duration) time.Duration {
 func (s *Script) record(key string, c Class, behind time.Duration) Record {
 	s.id++
 	s.seq[key]++
+	pad := s.rng.IntN(64)
+	if s.rng.IntN(1000) < s.big {
+		pad = largePad
+	}
 	return Record{
 		ID: s.id, Key: key, Seq: s.seq[key], Class: c, At: s.now.Add(-behind).UnixMilli(),
-		Value: s.rng.Int64N(2001) - 1000, Pad: strings.Repeat("x", s.rng.IntN(64)),
+		Value: s.rng.Int64N(2001) - 1000, Pad: pad, Fill: fill(s.id, pad),
 	}
 }
+
+// largePad is the Pad of large records, in bytes: some hundreds of them do not fit
+// into the memory of the job.
+const largePad = 32 << 10
 
 // flushKeys is how many records end a script: enough for every partition to get
 // one.
