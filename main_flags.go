@@ -208,11 +208,9 @@ func level(s string) slog.Level {
 // checkStateName reports why a state cannot be called that.
 func checkStateName(s string) error {
 	op, name, ok := cutLast(s, "/")
-	if ok && name != "" {
-		ok = true
-		for part := range strings.SplitSeq(op, "/") {
-			ok = ok && base.CheckUID(part) == nil
-		}
+	ok = ok && name != ""
+	for part := range strings.SplitSeq(op, "/") {
+		ok = ok && base.CheckUID(part) == nil
 	}
 	if ok {
 		return nil
