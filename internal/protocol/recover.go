@@ -268,7 +268,7 @@ func (r *Recovery) onManifest(ev ManifestRead) []RecoveryAction {
 // and its content, and returns it decoded.
 func VerifyManifest(rec EpochRecord, body []byte) (*Manifest, error) {
 	if sum := SumSHA(body); sum != rec.Manifest {
-		return nil, fmt.Errorf("its sum is %s, the record names %s", sum.Short(), rec.Manifest.Short())
+		return nil, fmt.Errorf("its sum is %s, the record names %s", sum, rec.Manifest)
 	}
 	m, err := DecodeManifest(body)
 	if err != nil {
@@ -287,7 +287,7 @@ func (r *Recovery) storeBroken(what string, cause error) []RecoveryAction {
 	object := EpochKey(r.cfg.Job, r.at)
 	if r.phase == recoverTip || r.phase == recoverManifest {
 		rec := r.known[r.at].record
-		object = ManifestKey(r.cfg.Job, rec.Try(), rec.Gen)
+		object = ManifestKey(r.cfg.Job, rec.Try(), rec.Gen) + " or its record " + object
 	}
 	r.phase = recoverOver
 	return []RecoveryAction{RecoveryFailed{base.Fatal(&base.Error{
