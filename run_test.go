@@ -401,28 +401,6 @@ func TestHeadersAreBoundedAndProfilesAreForDebug(t *testing.T) {
 	}
 }
 
-func TestStopTimeout(t *testing.T) {
-	g, sink := newGate()
-	close(g.open)
-	o := quick(t)
-	o.StopTimeout = 50 * time.Millisecond
-	ctx, stop := context.WithCancel(t.Context())
-	o.Started = func(Started) { stop() }
-	err := Run(ctx, numbers("slow", 1000, sink), o)
-	if base.CodeOf(err) != "WEIR-0712" {
-		t.Fatalf("a stop that cannot end: %v", err)
-	}
-	// Nothing was lost or published twice.
-	close(g.publish)
-	o.Started = nil
-	if err := Run(t.Context(), numbers("slow", 1000, sink), o); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(g.Messages()); n != 1000 {
-		t.Fatalf("%d numbers were published", n)
-	}
-}
-
 func TestEmbeddedServerWithStreams(t *testing.T) {
 	o := quick(t)
 	o.NATSPort = -1
