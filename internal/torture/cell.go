@@ -50,7 +50,7 @@ const (
 	standStill = 250 * time.Millisecond
 	cellPause  = 25 * time.Millisecond
 
-	shortInterval, longInterval = 20 * time.Millisecond, 250 * time.Millisecond
+	shortInterval, longInterval = 20 * time.Millisecond, 700 * time.Millisecond
 	cellChunk                   = 25
 )
 
