@@ -29,6 +29,7 @@ type Backend struct {
 	// spillSeq changes whenever the spill store does.
 	spillSeq               uint64
 	diskKeyBuf, diskValBuf []byte
+	diskStep               int // spilled entries that a sweep reads at a time
 
 	groups   []*Group
 	restored bool
@@ -62,7 +63,7 @@ type Backend struct {
 const firstStamp = 2
 
 func newBackend(s *Store, opts BackendOptions) *Backend {
-	b := &Backend{store: s, mem: &pool{a: s.mem}, opts: opts, place: newPlacer(opts.Range), epoch: firstStamp}
+	b := &Backend{store: s, mem: &pool{a: s.mem}, opts: opts, place: newPlacer(opts.Range), epoch: firstStamp, diskStep: sweepDiskStep}
 	b.times = times{base.MinTime, base.MinTime, base.MinTime}
 	b.out = b.newStream()
 	return b

@@ -229,10 +229,10 @@ func TestCorruptObjectsAreRefused(t *testing.T) {
 		} else {
 			inline++
 		}
-		for n := range 40 {
+		for n := range 42 {
 			at := rng.IntN(len(data))
-			if n < 12 {
-				at = []int{0, 4, 9, len(data) - 1, len(data) - 5, len(data) - 9, len(data) - 20, len(data) / 2, 8, 16, 28, 32}[n]
+			if n < 14 {
+				at = []int{0, 4, 9, len(data) - 1, len(data) - 5, len(data) - 9, len(data) - 20, len(data) / 2, 8, 16, 28, 32, 6, 7}[n]
 			}
 			bad := bytes.Clone(data)
 			bad[at] ^= 1 << rng.IntN(8)

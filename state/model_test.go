@@ -534,3 +534,59 @@ func TestRescaleAgainAndAgain(t *testing.T) {
 		slices.SortFunc(chains, func(a, b Chain) int { return 0 })
 	}
 }
+
+// TestBatches updates through batches, whose addresses must all be valid together
+// while the table grows, freezes and spills.
+func TestBatches(t *testing.T) {
+	_, rng := seeds(t)
+	for _, memory := range []int64{0, 1 << 20} {
+		for _, d := range []*Decl{&kinds[0].decl, &kinds[1].decl, &kinds[2].decl, &kinds[3].decl} {
+			bs := blob.Memory()
+			h := newHarness(t, openTestStore(t, bs, memory), base.FullRange, rng)
+			tab := h.group(d.Name).Namespace(3)
+			es := map[uint64]string{}
+			h.m[d.Name][3] = es
+			sums := map[uint64]uint64{}
+			var want model
+			for round := range 400 {
+				n := 1 + rng.IntN(300)
+				keys, hashes, bkeys := make([]uint64, n), make([]uint64, n), make([][]byte, n)
+				for i := range keys {
+					keys[i] = rng.Uint64N(uint64(20 + round*40))
+					hashes[i], bkeys[i] = hashOf(d, keys[i]), byteKey(keys[i])
+				}
+				out := make([]unsafe.Pointer, n)
+				if d.Key == KeyUint64 {
+					tab.UpsertBatchU64(hashes, keys, out)
+				} else {
+					tab.UpsertBatchBytes(hashes, bkeys, out)
+				}
+				for i, p := range out {
+					*(*uint64)(p) += keys[i] + 1
+					sums[keys[i]] += keys[i] + 1
+					es[keys[i]] = string(unsafe.Slice((*byte)(p), d.ValueSize))
+				}
+				if round%20 == 10 {
+					want = h.m.clone()
+					h.b.Freeze(base.Epoch(round/20 + 1))
+				}
+				h.b.CopyTurn(30 * time.Microsecond)
+			}
+			if memory > 0 && d.ValueSize > 64 && h.spilled() == 0 {
+				t.Fatal("nothing was spilled")
+			}
+			for k, sum := range sums {
+				v, ok := get(tab, d, k, hashOf(d, k))
+				if !ok || binary.LittleEndian.Uint64([]byte(v)) != sum {
+					t.Fatalf("%s: key %d holds %x, want %d", d.Name, k, v, sum)
+				}
+			}
+			h.b.CopyAll()
+			snap, err := h.waitSnap(19)
+			if err != nil {
+				t.Fatal(err)
+			}
+			restoreAt(t, bs, rng, []Chain{{Range: base.FullRange, Objects: snap.Chain}}, want, memory)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func (b *Backend) sweepSpilled(t *Table) bool {
 			break
 		}
 		c.pos = e.pos
-		if n >= sweepDiskStep {
+		if n >= b.diskStep {
 			return true
 		}
 		b.sweepStored(t, &e)

@@ -123,8 +123,9 @@ type wheel struct {
 	buckets []bucket // not in the heap, in order
 	loaded  []bucket // in the heap
 	heap    timerHeap
-	loading bool   // the first bucket is being loaded or spread out
-	cursor  Cursor // into it
+	loading bool   // a bucket is being loaded or spread out,
+	current bucket // this one,
+	cursor  Cursor // from here on
 	key     []byte
 }
 
@@ -172,7 +173,7 @@ func (w *wheel) insert(key []byte, at, from base.Timestamp) {
 	t := w.g.Namespace(bk.ns())
 	p, fresh := t.UpsertBytes(w.b.place.scatter(key), key)
 	*(*byte)(p) = 1
-	if w.loading && w.buckets[0] == bk || slices.Contains(w.loaded, bk) {
+	if w.loading && w.current == bk || slices.Contains(w.loaded, bk) {
 		if fresh {
 			heap.Push(&w.heap, pending{at, slices.Clone(key)})
 		}
@@ -235,7 +236,9 @@ func (w *wheel) advance(limit int) int {
 		w.buckets = w.buckets[1:]
 		return 1
 	}
-	w.loading = true
+	if !w.loading || w.current != bk { // else an earlier bucket has come between
+		w.loading, w.current, w.cursor = true, bk, Cursor{}
+	}
 	var keys [][]byte
 	done := t.Walk(&w.cursor, limit, func(_ uint64, key, _ []byte) bool {
 		keys = append(keys, slices.Clone(key))
@@ -253,7 +256,7 @@ func (w *wheel) advance(limit int) int {
 		}
 	}
 	if done {
-		w.cursor, w.loading = Cursor{}, false
+		w.loading = false
 		w.buckets = slices.Delete(w.buckets, 0, 1)
 		if bk.level == 0 {
 			w.loaded = append(w.loaded, bk)

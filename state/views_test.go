@@ -412,3 +412,48 @@ func TestTTLHidesAndRemoves(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTimersRegisteredBetweenTurns registers timers for the bucket that is being
+// loaded, or spread out, in short turns.
+func TestTimersRegisteredBetweenTurns(t *testing.T) {
+	_, rng := seeds(t)
+	for _, width := range []int64{1 << 30, 1 << 34, 1 << 40} {
+		h := newBareHarness(t, openTestStore(t, nil, 0), base.FullRange)
+		a := newApp(t, h.b, KeyBytes)
+		from := base.Timestamp(1_700_000_000) << 30
+		waiting := map[firing]bool{}
+		add := func() {
+			f := firing{from + rng.Int64N(width), fmt.Sprint("k", rng.IntN(300))}
+			a.b.SetKey(base.HashString(f.key), []byte(f.key))
+			a.timers.Register(EventTimer, f.at)
+			waiting[f] = true
+		}
+		a.timers.Due(EventTimer, from-1, 10, func(*Timer) bool { return true })
+		for range 2000 {
+			add()
+		}
+		more := 500
+		for turns := 0; !a.timers.Due(EventTimer, from+width, 10, func(tm *Timer) bool {
+			f := firing{tm.At, string(tm.Key)}
+			if !waiting[f] {
+				t.Fatalf("timer %v fires, but is not registered", f)
+			}
+			delete(waiting, f)
+			return true
+		}); turns++ {
+			if more > 0 {
+				add()
+				more--
+			}
+			if turns > 1_000_000 {
+				t.Fatal("no end")
+			}
+		}
+		if len(waiting) != 0 {
+			t.Fatalf("width %d: %d timers did not fire", width, len(waiting))
+		}
+		if n := len(h.b.groups[len(h.b.groups)-2].Namespaces()); n != 0 {
+			t.Fatalf("%d buckets are left", n)
+		}
+	}
+}
