@@ -30,6 +30,7 @@ type options struct {
 	dir     string
 	records int
 	keys    int
+	scale   float64
 	logger  *slog.Logger
 }
 
@@ -41,6 +42,7 @@ func measurements() []measurement {
 		{"state", "state larger than memory", stateLargerThanMemory},
 		{"stored", "stored bytes against changed bytes", storedBytes},
 		{"gc", "garbage collection with resident string keys", gcShare},
+		{"backpressure", "sink slowed x 10, then input x 10", backpressure},
 	}
 }
 
@@ -61,6 +63,7 @@ func main() {
 	flag.IntVar(&o.reps, "reps", 5, "repetitions; medians are printed")
 	flag.IntVar(&o.records, "records", 300_000, "records of the throughput measurement")
 	flag.IntVar(&o.keys, "keys", 20_000_000, "keys of the state measurement")
+	flag.Float64Var(&o.scale, "scale", 1, "part of the backpressure measurement's length")
 	verbose := flag.Bool("v", false, "log what the engine does")
 	flag.Parse()
 	if *verbose {
