@@ -190,8 +190,9 @@ type held[T any] struct {
 // completed at once.
 const maxHeld = 16_384
 
-// walkStep is how many entries are taken between two looks at the clock.
-const walkStep = MaxBatch
+// walkStep is how many entries are taken between two looks at the clock: so few
+// that a step takes well below a turn, also where each entry is dear.
+const walkStep = 64
 
 // newTable returns an empty table in place of what the namespace held: for
 // state that is rebuilt from other state.

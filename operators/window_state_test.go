@@ -24,7 +24,7 @@ type testState struct {
 func newTestState(t testing.TB) *testState {
 	t.Helper()
 	st, err := state.OpenStore(state.Options{
-		FS: vfs.NewMem(), Dir: "state", Memory: 64 << 20, Blob: blob.Memory(), Job: "0123456789abcdef0123456789abcdef",
+		FS: vfs.NewMem(), Dir: "state", Memory: 256 << 20, Blob: blob.Memory(), Job: "0123456789abcdef0123456789abcdef",
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
