@@ -408,6 +408,32 @@ func TestHeadersAreBoundedAndProfilesAreForDebug(t *testing.T) {
 	}
 }
 
+// TestStopTimeout stops a job whose sink has begun to publish and never ends: the
+// stop cannot succeed, however long it is given.
+func TestStopTimeout(t *testing.T) {
+	g, sink := newGate()
+	close(g.open)
+	o := quick(t)
+	o.StopTimeout = time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		<-g.tried
+		stop()
+	}()
+	if err := Run(ctx, numbers("slow", 1000, sink), o); base.CodeOf(err) != "WEIR-0712" {
+		t.Fatalf("a stop that cannot end: %v", err)
+	}
+	// Nothing was lost or published twice.
+	close(g.publish)
+	if err := Run(t.Context(), numbers("slow", 1000, sink), o); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(g.Messages()); n != 1000 {
+		t.Fatalf("%d numbers were published", n)
+	}
+}
+
 func TestEmbeddedServerWithStreams(t *testing.T) {
 	o := quick(t)
 	o.NATSPort = -1
