@@ -141,6 +141,7 @@ type runner struct {
 	http     *httpServer
 	// closers undo open, last first.
 	closers []func() error
+	started atomic.Bool
 }
 
 // check validates the options and compiles the job.
@@ -288,7 +289,7 @@ func (r *runner) embedNATS(ctx context.Context) error {
 	var url atomic.Value
 	lazy := natsd.NewLazy(o, func(s *natsd.Server) {
 		url.Store(s.URL())
-		if s.URL() != "" {
+		if s.URL() != "" && r.started.Load() { // Started tells of an earlier one
 			r.say("NATS at " + s.URL())
 		}
 		r.opts.Logger.Info("embedded NATS server started", "url", s.URL(), "dir", o.Dir)
@@ -341,6 +342,7 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	o.Logger.Info("job started", "job", r.spec.name, "data_dir", st.DataDir, "parallelism", o.Parallelism,
 		"http", st.HTTP, "nats", st.NATS, "resumed", resumed)
+	r.started.Store(true)
 	if o.Started != nil {
 		o.Started(st)
 	}

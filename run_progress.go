@@ -215,7 +215,7 @@ func checkpointPart(now reading) string {
 	if f.LastEpoch == 0 {
 		return "no checkpoint yet"
 	}
-	s := fmt.Sprintf("checkpoint %d %s, %s", f.LastEpoch, formatDuration(f.LastNanos), formatBytes(f.NewBytes))
+	s := fmt.Sprintf("checkpoint %d in %s, %s", f.LastEpoch, formatDuration(f.LastNanos), formatBytes(f.NewBytes))
 	if age := now.wall - f.LastAt; age > int64(progressEvery) {
 		s += ", " + formatDuration(age) + " ago"
 	}

@@ -93,7 +93,7 @@ func TestProgressLines(t *testing.T) {
 				{task: "out", in: 45, out: 45, busy: sec, lag: sec},
 			},
 			durable,
-			"12,345 rec/s in · 4.5 out · watermark lag 1.0 s · checkpoint 14 84 ms, 1.9 MiB · busiest counts in by-user 70 % · restarts 0",
+			"12,345 rec/s in · 4.5 out · watermark lag 1.0 s · checkpoint 14 in 84 ms, 1.9 MiB · busiest counts in by-user 70 % · restarts 0",
 		},
 		{
 			"one slow subtask in the middle",
@@ -104,7 +104,7 @@ func TestProgressLines(t *testing.T) {
 				{task: "out", busy: sec, lag: -1},
 			},
 			durable,
-			"100 rec/s in · 0 out · checkpoint 14 84 ms, 1.9 MiB · busiest counts in by-user 99 % · " +
+			"100 rec/s in · 0 out · checkpoint 14 in 84 ms, 1.9 MiB · busiest counts in by-user 99 % · " +
 				"bottleneck counts in by-user; events waits for it 80 % of the time · restarts 0",
 		},
 		{
@@ -116,7 +116,7 @@ func TestProgressLines(t *testing.T) {
 				{task: "out", since: 9500 * time.Millisecond, lag: -1, current: "out"},
 			},
 			durable,
-			"100 rec/s in · 0 out · checkpoint 14 84 ms, 1.9 MiB · busiest out 95 % · bottleneck out; by-user waits for it 90 % of the time · restarts 0",
+			"100 rec/s in · 0 out · checkpoint 14 in 84 ms, 1.9 MiB · busiest out 95 % · bottleneck out; by-user waits for it 90 % of the time · restarts 0",
 		},
 		{
 			"the source itself",
@@ -125,13 +125,13 @@ func TestProgressLines(t *testing.T) {
 				{task: "by-user", index: 1, busy: sec, lag: -1}, {task: "out", busy: sec, lag: -1},
 			},
 			durable,
-			"100 rec/s in · 0 out · checkpoint 14 84 ms, 1.9 MiB · busiest decode in events 95 % · bottleneck decode in events · restarts 0",
+			"100 rec/s in · 0 out · checkpoint 14 in 84 ms, 1.9 MiB · busiest decode in events 95 % · bottleneck decode in events · restarts 0",
 		},
 		{
 			"sinks that do not publish",
 			[]work{{task: "events", in: 10, busy: sec, lag: -1}, {task: "by-user", lag: -1}, {task: "by-user", index: 1, lag: -1}, {task: "out", lag: -1}},
 			checkpoint.Figures{LastEpoch: 3, LastNanos: 1e6, LastAt: epochZero, NewBytes: 10, Uncommitted: 7},
-			"1.0 rec/s in · 0 out · checkpoint 3 1 ms, 10 B, 10.0 s ago · busiest events 10 % · " +
+			"1.0 rec/s in · 0 out · checkpoint 3 in 1 ms, 10 B, 10.0 s ago · busiest events 10 % · " +
 				"bottleneck the sinks: 7 checkpoints of at most 8 wait to be published · restarts 0",
 		},
 	} {
