@@ -6,7 +6,7 @@
 //		clicks := weir.From(j, "clicks", jetstream.Stream[Click]("CLICKS", jetstream.JSON()),
 //			weir.BoundedOutOfOrderness(5*time.Second, func(c Click) time.Time { return c.At }))
 //		byUser := weir.KeyBy(clicks, "by-user", func(c Click) string { return c.User })
-//		counts := weir.Aggregate(byUser, "per-minute", window.Tumbling(time.Minute), weir.Count[string, Click]())
+//		counts := weir.Aggregate(byUser, "per-minute", window.Tumbling(time.Minute), weir.Count[Click]())
 //		weir.To(counts, "counts", jetstream.Publish("COUNTS", func(c weir.Windowed[string, int64]) string { return "counts." + c.Key }))
 //	}
 //

@@ -37,16 +37,37 @@ func (t *Table) grow(s *segment) {
 // splittable says that cutting s in two is likely to help: it has entries enough,
 // and its prefix is not already far longer than a table of this size needs, as it
 // would be when many keys share one hash.
-func (t *Table) splittable(s *segment) bool {
+func (t *Table) splittable(s *segment) bool { return t.mayDeepen(s, 4) }
+
+func (t *Table) mayDeepen(s *segment, spare int) bool {
 	if s.count < 16 || int(s.depth) >= maxDepth {
 		return false
 	}
 	need := bits.Len(uint(t.slotsUsed / max(1, s.count)))
-	spare := 4
 	if t.scattered {
 		spare += sliceBits
 	}
 	return int(s.depth) < need+spare
+}
+
+// maxProbe is how far from its home a new entry may lie before its segment is
+// spread out. Hashes that come at random stay far below it up to the load at
+// which a segment grows; those that come in order, as in a restore and from a
+// walk over another table, crowd at its beginning, where each would be probed for
+// through all before it.
+const maxProbe = 512
+
+// spread cuts a segment in two because its entries lie too densely, and reports
+// whether that changed anything. It is bounded like every split, with more to
+// spare: entries that come in order fill the empty halves later.
+func (t *Table) spread(s *segment) bool {
+	if s.rigid || !t.mayDeepen(s, 12) {
+		return false
+	}
+	t.b.structure++
+	t.b.flushSegment(s)
+	s.rigid = !t.split(s)
+	return !s.rigid
 }
 
 // rehash moves the entries of s into memory of another size.

@@ -301,8 +301,7 @@ func (t *Table) restorePut(e *entry, val []byte) {
 		s, i, slot, ok = t.find(e)
 	}
 	if !ok {
-		for !t.roomy(s, i) {
-			t.grow(s)
+		for !t.room(s, i, e.hash) {
 			s, i, slot, _ = t.find(e)
 		}
 		if t.g.layout.key == KeyUint64 {

@@ -30,6 +30,7 @@ type segment struct {
 	// not in memory.
 	onDisk bool
 	dead   bool // the table was dropped
+	rigid  bool // spreading these slots was tried in vain
 
 	slots  int // all, with overflow and guard
 	count  int // in use, tombstones included
@@ -64,7 +65,7 @@ func (s *segment) newSlots(a *pool, size, overflow int) {
 	words := bitmapBytes(n) / 8
 	s.dirty = unsafe.Slice((*uint64)(unsafe.Add(s.base, n*stride)), words)
 	s.frozen = unsafe.Slice((*uint64)(unsafe.Add(s.base, n*stride+words*8)), words)
-	s.count, s.dirtyN, s.frozenN = 0, 0, 0
+	s.count, s.dirtyN, s.frozenN, s.rigid = 0, 0, 0, false
 }
 
 func bitmapBytes(n int) int { return (n + 63) / 64 * 8 }

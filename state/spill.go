@@ -95,8 +95,7 @@ func (t *Table) admitLoaded(hash uint64, key, val []byte) bool {
 		e.u64 = binary.BigEndian.Uint64(key)
 	}
 	s, i, slot, _ := t.find(&e)
-	for !t.roomy(s, i) {
-		t.grow(s)
+	for !t.room(s, i, hash) {
 		s, i, slot, _ = t.find(&e)
 	}
 	if t.g.layout.key == KeyUint64 {

@@ -158,10 +158,9 @@ func (t *Table) admitU64(hash, key uint64) (s *segment, i int, slot unsafe.Point
 	}
 	for {
 		s, i, slot, _ = t.findU64(hash, key)
-		if t.roomy(s, i) {
+		if t.room(s, i, hash) {
 			break
 		}
-		t.grow(s)
 	}
 	*(*uint64)(slot) = key
 	t.fill(s, slot)
@@ -171,9 +170,14 @@ func (t *Table) admitU64(hash, key uint64) (s *segment, i int, slot unsafe.Point
 	return s, i, slot, false
 }
 
-// roomy says that slot i of s may be filled.
-func (t *Table) roomy(s *segment, i int) bool {
-	return s.count < s.limit && i < s.slots-1 && (s.arena.live <= 2*maxPayload || s.count < 32)
+// room says that slot i of s may be filled with an entry of that hash. Otherwise
+// it has made room, and the slot has to be looked for again.
+func (t *Table) room(s *segment, i int, hash uint64) bool {
+	if s.count >= s.limit || i >= s.slots-1 || s.arena.live > 2*maxPayload && s.count >= 32 {
+		t.grow(s)
+		return false
+	}
+	return i-s.homeOf(t.position(hash)) <= maxProbe || !t.spread(s)
 }
 
 // fill makes a slot whose key is set into a fresh entry; the caller marks it.

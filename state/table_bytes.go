@@ -39,10 +39,9 @@ func (t *Table) admitBytes(hash uint64, key []byte) (s *segment, i int, slot uns
 	}
 	for {
 		s, i, slot, _ = t.findBytes(hash, key)
-		if t.roomy(s, i) {
+		if t.room(s, i, hash) {
 			break
 		}
-		t.grow(s)
 	}
 	t.setKey(s, slot, hash, key)
 	t.fill(s, slot)
