@@ -47,6 +47,7 @@ func (t *Task) snapshot(b protocol.Barrier) error {
 		t.sub.Env.Backend.Freeze(b.Try.Epoch)
 		crash.At(crash.SnapAfterSwap)
 		t.frozen = true
+		t.writing = append(t.writing, s)
 		s.waiting++
 	}
 	if len(snap.Lanes) > 0 {
@@ -117,8 +118,12 @@ func (t *Task) copyTurn() {
 // failed; from any goroutine.
 func (t *Task) StateWritten(ss state.Snapshot, err error) {
 	t.Mailbox.Put(exchange.Message{Kind: exchange.Call, Call: func() {
-		s := t.open
-		if s == nil || s.try.Epoch != ss.Epoch {
+		// Reports come in the order of the freezes. The epoch would not do: an
+		// attempt that was given up may be written when the next one at the same
+		// epoch is under way, and its chain lacks what changed in between.
+		s := t.writing[0]
+		t.writing = t.writing[1:]
+		if t.open != s {
 			return
 		}
 		s.ack.State.Objects = ss.Chain

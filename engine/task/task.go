@@ -78,8 +78,10 @@ type Task struct {
 	ended   int
 	acts    []protocol.AlignAction
 
-	frozen   bool // a snapshot is being copied out
-	open     *snapshot
+	frozen bool // a snapshot is being copied out
+	open   *snapshot
+	// writing lists the snapshots whose keyed state is being written, oldest first.
+	writing  []*snapshot
 	moved    bool // Moved was reported since the last barrier
 	output   bool
 	seen     int64 // RecordsIn at the last barrier
