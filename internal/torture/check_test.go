@@ -175,7 +175,9 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			o[nth(t, o, 2, func(x *Output) bool { return x.Seen != 0 })].Seen = 0
 			return o
 		}},
-		"a window never fired":   {Lost, func(o []Output) []Output { return cutOne(o, nth(t, o, 9, func(x *Output) bool { return x.Job == JobSliding && x.Key == "hot" })) }},
+		"a window never fired": {Lost, func(o []Output) []Output {
+			return cutOne(o, nth(t, o, 9, func(x *Output) bool { return x.Job == JobSliding && x.Key == "hot" }))
+		}},
 		"a window lacks one":     {Lost, func(o []Output) []Output { o[nth(t, o, 9, of(JobTumbling))].Count--; return o }},
 		"a window has one twice": {Duplicated, func(o []Output) []Output { o[nth(t, o, 9, of(JobTumbling))].Count++; return o }},
 		"a window fires twice":   {Duplicated, func(o []Output) []Output { return append(o, o[nth(t, o, 9, of(JobTumbling))]) }},
