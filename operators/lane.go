@@ -64,13 +64,15 @@ func NewLaneCommitter(cfg LaneConfig) *LaneCommitter {
 
 // Submit hands in a durable block. Blocks come in the order of their epochs.
 func (c *LaneCommitter) Submit(b protocol.Claimed) {
+	// The gate first: once the block is in the queue it may be committed at once,
+	// and a gate that hears of that before would wait for it for ever.
+	if c.cfg.Gate != nil {
+		c.cfg.Gate.durable(int(b.State.Block.Count()))
+	}
 	c.mu.Lock()
 	c.queue = append(c.queue, b)
 	c.waiting = append(c.waiting, b)
 	c.mu.Unlock()
-	if c.cfg.Gate != nil {
-		c.cfg.Gate.durable(int(b.State.Block.Count()))
-	}
 	select {
 	case c.notify <- struct{}{}:
 	default:

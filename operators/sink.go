@@ -20,9 +20,11 @@ type laneSink[T any] struct {
 	limits connectors.ChunkLimits
 	gates  []*LaneGate
 	lanes  []*connectors.BlockBuilder
-	keyed  bool
-	msg    connectors.Message
-	out    int64 // staged records not counted yet
+	// demanded: the open block of the lane was full, and an epoch was asked for.
+	demanded []bool
+	keyed    bool
+	msg      connectors.Message
+	out      int64 // staged records not counted yet
 	// staged is where the bytes of all blocks are added up, bytes what this sink
 	// added last, and sealedBytes its part of sealed blocks.
 	staged             *atomic.Int64
@@ -42,7 +44,7 @@ type sealedTry struct {
 func LaneSinkOf[T any](s *Subtask, uid string, sink connectors.Sink[T], lanes int, keyed bool) Consumer[T] {
 	n := &laneSink[T]{
 		s: s, uid: uid, op: s.operator(uid), encode: sink.Encode, limits: s.Env.Sinks[uid].Limits,
-		gates: s.Env.Sinks[uid].Gates, lanes: make([]*connectors.BlockBuilder, lanes), keyed: keyed,
+		gates: s.Env.Sinks[uid].Gates, lanes: make([]*connectors.BlockBuilder, lanes), keyed: keyed, demanded: make([]bool, lanes),
 		staged: s.Env.Sinks[uid].Staged,
 	}
 	s.Add(n)
@@ -81,15 +83,17 @@ func (n *laneSink[T]) one(m *base.Meta, v *T) {
 		return
 	}
 	n.out++
-	if c := int64(b.Count()); n.gates != nil && c >= n.gates[lane].Limit() {
-		n.full(n.gates[lane], c)
+	if n.gates != nil && int64(b.Count()) >= n.gates[lane].Limit() {
+		n.full(lane)
 	}
 }
 
 // full waits at the gate of a lane whose block is full.
-func (n *laneSink[T]) full(g *LaneGate, count int64) {
+func (n *laneSink[T]) full(lane int) {
+	g := n.gates[lane]
 	n.flush(true)
-	if count == g.Limit() {
+	if !n.demanded[lane] {
+		n.demanded[lane] = true
 		g.demand()
 	}
 	waited := g.wait(n.s.Env.Ctx)
@@ -148,7 +152,7 @@ func (n *laneSink[T]) seal(t protocol.Try) []LaneStage {
 			continue
 		}
 		out = append(out, LaneStage{Sink: n.uid, Lane: i, Block: b.Seal(), Count: b.Count()})
-		n.lanes[i] = nil
+		n.lanes[i], n.demanded[i] = nil, false
 		n.sealedBytes += int64(len(out[len(out)-1].Block))
 	}
 	n.sealed = append(n.sealed, sealedTry{t, out})
