@@ -72,12 +72,12 @@ func (b *Backend) CopyAll() {
 // copyUntil copies until a time of the monotonic clock. A polite copier stops
 // when buffers are short.
 func (b *Backend) copyUntil(deadline int64, polite bool) bool {
-	for n := 1; ; n++ {
+	for n := 0; ; {
 		if polite && b.frozen.scarce() && !b.store.writer.idle() {
 			return false
 		}
 		if b.segAt < len(b.frozenSegs) {
-			b.copyNext()
+			n += b.copySome()
 		} else if !b.sweeping || !b.sweepStep() {
 			break
 		} else {
@@ -93,37 +93,60 @@ func (b *Backend) copyUntil(deadline int64, polite bool) bool {
 	return true
 }
 
-// copyNext copies the next frozen entry, or leaves a segment that has none.
-func (b *Backend) copyNext() {
+// copyBatch is how many entries are looked up before they are copied, so that
+// their cache misses overlap.
+const copyBatch = 32
+
+// copySome copies a few frozen entries, or leaves a segment that has none, and
+// returns how much was done.
+func (b *Backend) copySome() int {
 	s := b.frozenSegs[b.segAt]
 	s.rotate(b.frozen.stamp)
 	if s.frozenN == 0 {
 		b.segAt, b.slotAt = b.segAt+1, 0
 		crash.At(crash.SnapMidCopy)
-		return
+		return 1
 	}
-	i := next(s.frozen, b.slotAt)
-	if i < 0 { // an entry moved to the left since it was passed
+	var list [copyBatch]int
+	n, sum := 0, uint64(0)
+	for i := next(s.frozen, b.slotAt); i >= 0; i = next(s.frozen, i+1) {
+		list[n] = i
+		sum += *(*uint64)(s.slot(i))
+		if n++; n == copyBatch {
+			break
+		}
+	}
+	b.sink = sum
+	if n == 0 { // an entry moved to the left since it was passed
 		b.slotAt = 0
-		return
+		return 1
 	}
-	clearBit(s.frozen, i)
-	s.frozenN--
-	slot := s.slot(i)
-	b.record(b.frozen, s.t, slot)
-	b.slotAt = i + 1
-	if m := metaOf(slot); m.flags&(tombstone|onDisk) == tombstone && m.stamp == b.frozen.stamp {
-		s.remove(i) // the delete is recorded; what moves here is looked at again
-		s.t.slotsUsed--
-		b.structure++
-		b.slotAt = i
+	for _, i := range list[:n] {
+		clearBit(s.frozen, i)
+		s.frozenN--
+		slot := s.slot(i)
+		b.record(b.frozen, s.t, slot)
+		b.slotAt = i + 1
+		if m := metaOf(slot); m.flags&(tombstone|onDisk) == tombstone && m.stamp == b.frozen.stamp {
+			s.remove(i) // the delete is recorded; what moves here is looked at again
+			s.t.slotsUsed--
+			b.structure++
+			b.slotAt = i
+			break
+		}
 	}
+	return n
 }
 
 // record writes an entry to a stream.
 func (b *Backend) record(w *stream, t *Table, slot unsafe.Pointer) {
+	before := w.bytes
 	w.entry(t, slot)
-	metaOf(slot).flags |= recorded
+	m := metaOf(slot)
+	if m.flags&recorded != 0 {
+		w.again += w.bytes - before
+	}
+	m.flags |= recorded
 	t.wasRecorded = true
 }
 
@@ -135,8 +158,7 @@ func (b *Backend) recordBase(t *Table, slot unsafe.Pointer) {
 	w := b.frozen
 	before := w.bytes
 	b.record(w, t, slot)
-	w.baseBytes += w.bytes - before
-	w.baseEntries++
+	w.base(before)
 }
 
 // flushSegment copies all frozen entries of a segment whose slots are about to

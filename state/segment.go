@@ -61,7 +61,7 @@ func (s *segment) newSlots(a *pool, size, overflow int) {
 	overflow = min(max(overflow, 3, min(n/8, 64)), n/2)
 	s.base, s.stride, s.slots = s.mem.p, uintptr(stride), n
 	s.home = uint64(n - overflow - 1)
-	s.limit = max(1, int(s.home)*3/4)
+	s.limit = max(1, int(s.home)*5/8)
 	words := bitmapBytes(n) / 8
 	s.dirty = unsafe.Slice((*uint64)(unsafe.Add(s.base, n*stride)), words)
 	s.frozen = unsafe.Slice((*uint64)(unsafe.Add(s.base, n*stride+words*8)), words)

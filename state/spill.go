@@ -15,13 +15,15 @@ import (
 //
 // and the value
 //
-//	4 stamp | 1 flags | 8 hash (byte keys that are not scattered) | value
+//	4 stamp | 8 hash (byte keys that are not scattered) | value
+//
+// Whatever is on disk is recorded in the chain, or about to be.
 type diskTable struct {
 	id     uint64
 	filter filter
 }
 
-const diskHeader = 5
+const diskHeader = 4
 
 // diskKey appends the key of an entry.
 func (t *Table) diskKey(dst []byte, pos uint64, key []byte) []byte {
@@ -42,7 +44,6 @@ func (t *Table) diskHeaderLen() int {
 func (t *Table) diskValue(dst []byte, slot unsafe.Pointer) []byte {
 	m := metaOf(slot)
 	dst = binary.LittleEndian.AppendUint32(dst, m.stamp)
-	dst = append(dst, m.flags&recorded)
 	if t.diskHeaderLen() > diskHeader {
 		dst = binary.LittleEndian.AppendUint64(dst, t.hashOf(slot))
 	}
@@ -107,7 +108,7 @@ func (t *Table) admitLoaded(hash uint64, key, val []byte) bool {
 	t.stored--
 	m := metaOf(slot)
 	m.stamp = binary.LittleEndian.Uint32(val)
-	m.flags = m.flags&^changed | onDisk | val[4]&recorded
+	m.flags = m.flags&^changed | onDisk | recorded
 	if t.g.layout.form == varForm {
 		t.setVarBytes(s, slot, val[n:])
 	} else {

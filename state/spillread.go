@@ -145,8 +145,8 @@ func (b *Backend) sweepStored(t *Table, e *storedEntry) {
 	before := w.bytes
 	w.stored(t, e)
 	t.wasRecorded = true
-	w.baseBytes += w.bytes - before
-	w.baseEntries++
+	w.base(before)
+	w.again += w.bytes - before
 	if t.g.decl.expires && b.past(expiryOf(e.val), t.g.decl.TTL) {
 		b.stale = append(b.stale, staleEntry{t.g, t.ns, e.hash, slices.Clone(e.key), false})
 	}

@@ -46,6 +46,7 @@ type stream struct {
 
 	bytes, entries         int64
 	baseBytes, baseEntries int64
+	again                  int64 // bytes of entries that the chain has already
 }
 
 func (b *Backend) newStream() *stream { return &stream{b: b, stamp: b.epoch, at: -1} }
@@ -63,6 +64,12 @@ func (w *stream) room(t *Table, kind sectionKind, n int) []byte {
 	w.cur.n += n
 	w.bytes += int64(n)
 	return p
+}
+
+// base counts the entry written since the stream had so many bytes as unchanged.
+func (w *stream) base(before int64) {
+	w.baseBytes += w.bytes - before
+	w.baseEntries++
 }
 
 // scarce says that the next entry may need another buffer.

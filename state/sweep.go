@@ -22,7 +22,8 @@ import (
 
 // sweepPlan says how much is swept and when.
 type sweepPlan struct {
-	// credit is how many bytes sweeps may write: a fixed part of what deltas did.
+	// credit is how many bytes sweeps may write: a fixed part of those that deltas
+	// wrote for entries that were in the chain already.
 	credit int64
 	next   int               // the slice whose turn it is
 	based  [numSlices]uint32 // the stamp of each slice's last base
@@ -77,8 +78,10 @@ func (b *Backend) planSweep() {
 // settle accounts for a frozen epoch that is copied out.
 func (b *Backend) settle(w *stream) {
 	p := &b.plan
-	p.credit += (w.bytes-w.baseBytes)*sweepPart/100 - w.baseBytes
-	p.credit = min(max(p.credit, -b.stateBytes), b.stateBytes/maxCredit)
+	// Entries that are new in the chain make nothing in it obsolete.
+	earned := (w.again - w.baseBytes) * sweepPart / 100
+	p.credit += earned - w.baseBytes
+	p.credit = min(max(p.credit, -b.stateBytes), max(earned, b.stateBytes/maxCredit))
 	if b.slices == 0 {
 		return
 	}

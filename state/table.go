@@ -313,9 +313,15 @@ func (t *Table) UpsertBatchU64(hashes, keys []uint64, out []unsafe.Pointer) {
 		t.warm(hashes)
 	}
 	for i, key := range keys {
-		_, _, slot, ok := t.findU64(hashes[i], key)
+		s, at := t.locate(hashes[i])
+		slot := s.slot(at)
 		m := metaOf(slot)
-		if ok && inline && m.stamp == epoch && m.flags&(tombstone|changed) == changed {
+		for *(*uint64)(slot) != key && m.flags != 0 {
+			slot = unsafe.Add(slot, s.stride)
+			m = metaOf(slot)
+		}
+		// An empty slot is zero and has neither the stamp nor the flag.
+		if m.stamp == epoch && m.flags&(tombstone|changed) == changed && inline {
 			m.ref = 1
 			out[i] = unsafe.Add(slot, off)
 			continue
