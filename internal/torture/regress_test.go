@@ -51,3 +51,33 @@ func TestUnionBuildsWhatFollowsOnce(t *testing.T) {
 		}
 	}, weirtest.Source[item]("in"), weirtest.Sink[string]("out"))
 }
+
+// clockReader emits the watermark that it sees at each record.
+type clockReader struct {
+	weir.NoTimers[string, int64]
+	weir.NoState
+}
+
+// OnRecord emits the watermark in milliseconds.
+func (clockReader) OnRecord(c *weir.Context[string, int64], _ item) error {
+	c.Emit(c.Watermark().UnixMilli())
+	return nil
+}
+
+// TestWatermarkIsRestored: event time stands after a restore where it stood at the
+// checkpoint, or later.
+func TestWatermarkIsRestored(t *testing.T) {
+	spec := weir.NewJob("clock", func(j *weir.Job) {
+		in := weir.From(j, "in", memory.NewSource[item](), weir.BoundedOutOfOrderness(10*time.Second, itemTime))
+		byKey := weir.KeyBy(in, "by-key", func(i item) string { return i.Key })
+		seen := weir.Process(byKey, "clock", func() weir.KeyedProcess[string, item, int64] { return clockReader{} })
+		weir.To(seen, "out", memory.NewSink[int64]().Sink())
+	})
+	run := weirtest.New(t, spec, weirtest.Source[item]("in"), weirtest.Sink[int64]("out"))
+	at := func(n int64) weirtest.Step { return weirtest.Value(item{"k", n}) }
+	run.Do(at(100), at(200), weirtest.Checkpoint(), weirtest.Crash(), weirtest.Restore(2), at(195), weirtest.Checkpoint())
+	got := weirtest.Collect[int64](run, "out")
+	if len(got) != 3 || got[2] != 190_000 {
+		t.Errorf("watermarks: %v; the last must be 190000", got)
+	}
+}
