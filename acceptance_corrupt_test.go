@@ -119,6 +119,7 @@ func crash(t *testing.T) *crashed {
 		for _, e := range c.list[r*keys : (r+1)*keys] {
 			c.src.Append("0", 0, e)
 		}
+		until(t, job, "the records of the round", func() bool { return staged(job) == int64((r+1)*keys) })
 		switch {
 		case r == rounds-1: // what no checkpoint covers
 		case r >= rounds-3: // durable, but not published
@@ -137,6 +138,14 @@ func crash(t *testing.T) *crashed {
 	c.files = readTree(t, fs, storeDir)
 	c.findNeeded(t, blobs, job.UID())
 	return c
+}
+
+// staged counts what the sinks have taken.
+func staged(job *engine.Job) (n int64) {
+	for _, task := range job.Tasks() {
+		n += task.Stats.RecordsOut.Load()
+	}
+	return n
 }
 
 // findNeeded classifies the files that the newest epoch names.

@@ -140,14 +140,16 @@ func TestFullCheckpointStoreBoundsMemory(t *testing.T) {
 	until(t, job, "the start", func() bool { return job.Ready() })
 	d.full.Store(true)
 	limit := job.Limits().Staged
-	var most int64
-	var in int64
+	var most, in int64
+	still := 0
 	until(t, job, "the sources to pause", func() bool {
 		most = max(most, job.Staged())
-		before := in
-		in = recordsIn(job)
+		now := recordsIn(job)
+		if still++; now != in {
+			in, still = now, 0
+		}
 		time.Sleep(20 * time.Millisecond)
-		return most > limit && in == before
+		return most > limit && still >= 10
 	})
 	if in == int64(len(list)) {
 		t.Fatalf("all of the input is in memory: %d bytes with a limit of %d", most, limit)
