@@ -36,7 +36,6 @@ type Job struct {
 	restarts []int64 // monotonic times
 	total    int
 	swept    bool
-	ready    bool
 	lastErr  error
 }
 

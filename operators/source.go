@@ -33,6 +33,10 @@ type SourceSpec[T any] struct {
 // watermarkEvery bounds how often a busy source sends a watermark, in nanoseconds.
 const watermarkEvery = 2_000_000
 
+// runOnEvery is how often the watermark of a quiet split that runs on with the wall
+// clock is moved, in nanoseconds.
+const runOnEvery = 50_000_000
+
 // SourceStatus says what a source subtask knows after a poll.
 type SourceStatus struct {
 	// More: records are ready; poll again.
@@ -87,7 +91,6 @@ type sourceSplit[T any] struct {
 	mark     base.Timestamp // the highest watermark that the source gave itself
 	done     bool
 	idle     bool
-	due      base.Timestamp
 	lastSeen int64 // monotonic time of the last record
 	state    SplitState
 }
@@ -251,11 +254,14 @@ func (h *sourceHead[T]) drained(i int, sp *sourceSplit[T], now, mono int64, p co
 	if p.Due > 0 {
 		st.Due = min(st.Due, p.Due)
 	}
-	if w := sp.tracker.Advance(now); w > base.MinTime {
-		if sp.idle {
+	if w := sp.tracker.Advance(now); w > base.MinTime && !sp.idle {
+		h.note(h.comb.Update(i, w))
+		if h.spec.Strategy.RunsOn() {
+			// It follows the clock, so it must be looked at now and then, and it
+			// holds nobody up.
+			st.Due = min(st.Due, base.AddTime(now, runOnEvery))
 			return
 		}
-		h.note(h.comb.Update(i, w))
 	}
 	left := int64(h.spec.Strategy.IdleAfter()) - (mono - sp.lastSeen)
 	switch {

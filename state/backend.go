@@ -35,7 +35,6 @@ type Backend struct {
 	restored bool
 	ring     []*segment // all segments, for the clock of eviction
 	hand     int
-	tableSeq uint64
 	err      error
 
 	// changedSegs are the segments with dirty bits of the running epoch.

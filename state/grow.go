@@ -2,7 +2,6 @@ package state
 
 import (
 	"math/bits"
-	"unsafe"
 )
 
 // maxDepth bounds the directory of a table.
@@ -184,6 +183,3 @@ func (s *segment) copyArena() {
 	old.release(s.t.b.mem)
 	s.t.b.structure++
 }
-
-// clearSlot prepares an empty slot for a new entry.
-func clearSlot(slot unsafe.Pointer, stride uintptr) { clear(unsafe.Slice((*byte)(slot), stride)) }

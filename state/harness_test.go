@@ -99,7 +99,6 @@ type harness struct {
 	store *Store
 	b     *Backend
 	m     model
-	clk   int64
 	mu    sync.Mutex
 	snaps []Snapshot
 	errs  []error

@@ -176,9 +176,6 @@ const (
 	numSlices = 1 << sliceBits
 )
 
-// sliceOf returns the slice of a position.
-func sliceOf(pos uint64) int { return int(pos >> (64 - sliceBits)) }
-
 // scatter returns the position of an entry whose hash says nothing about its
 // owner. Entries below one user key would otherwise share one hash. The slice is
 // still that of the owner, so that slices are ranges of owners' hashes.

@@ -43,6 +43,9 @@ func (s Strategy) Delay() time.Duration { return time.Duration(s.delay) }
 // MaxSkew returns the guard's bound, 0 when it is off.
 func (s Strategy) MaxSkew() time.Duration { return time.Duration(s.maxSkew) }
 
+// RunsOn reports whether the watermark runs on with the wall clock between records.
+func (s Strategy) RunsOn() bool { return s.runsOn }
+
 // IdleAfter returns how long a drained split must have been without records, in
 // wall time, before it counts as idle: one second or the out-of-orderness bound,
 // whichever is longer.

@@ -109,7 +109,6 @@ type keyedJob struct {
 	records, keys uint64
 	interval      time.Duration // 0: no checkpoints
 	spin          int
-	pause         *atomic.Int64 // longest gap between records at the keyed task
 	spec          window.Spec
 }
 
