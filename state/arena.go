@@ -17,7 +17,7 @@ type arena struct {
 
 const (
 	minArenaPage = 1 << minOrder
-	maxArenaPage = 256 << 10
+	maxArenaPage = 64 << 10
 )
 
 func round8(n int) int { return (n + 7) &^ 7 }

@@ -8,7 +8,7 @@
 // # Tables
 //
 // A table is an open-addressing hash table outside the Go heap, without pointers
-// for the garbage collector, cut into segments of up to 1 MiB that grow and split
+// for the garbage collector, cut into segments of up to 256 KiB that grow and split
 // one at a time. An entry lies at the slot that the top bits of its hash name, or
 // close behind, so a scan comes in the order of hashes. Keys of up to 24 bytes and
 // fixed values of up to 64 lie in the slot, longer ones in an arena of the segment.

@@ -10,10 +10,10 @@ import (
 const (
 	minSegment = 1 << minOrder
 	// maxSegment bounds the memory of the slots of one segment, and with it the
-	// pause of a rehash: at most 64 k slots of 16 bytes.
-	maxSegment = 1 << 20
+	// pause of a rehash to about a millisecond: it has at most 11 k slots.
+	maxSegment = 256 << 10
 	// maxPayload bounds the arena of a segment likewise.
-	maxPayload = 1 << 20
+	maxPayload = 256 << 10
 )
 
 // segment is one open-addressing table for the hashes with a common prefix. Its

@@ -80,8 +80,8 @@ func OpenStore(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Close closes what is left open, waits for the background writer, and frees all
-// memory: no table of the store may be used afterwards. Snapshots that are not
+// Close waits for the background writer and frees all memory: no table of the
+// store may be used afterwards, and the owners of its backends must have stopped. Snapshots that are not
 // durable yet are given up.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -90,8 +90,13 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	left := s.backends
+	s.backends = map[*Backend]struct{}{}
 	s.mu.Unlock()
 	s.writer.close()
+	for b := range left {
+		b.sweep.close() // its owner has stopped without closing it
+	}
 	err := s.disk.close()
 	s.mem.close()
 	return err
