@@ -97,8 +97,10 @@ func (f *filling[T]) set(b Batch) {
 // add copies a record and reports whether the batch is full.
 func (f *filling[T]) add(m *base.Meta, v *T, hash uint64) bool {
 	d := &f.metas[f.n]
-	*d = *m
-	d.Hash = hash
+	d.Time, d.Hash, d.Ingest, d.Origin = m.Time, hash, m.Ingest, m.Origin
+	if d.Headers != m.Headers { // seldom: a pointer store costs a write barrier
+		d.Headers = m.Headers
+	}
 	f.vals[f.n] = *v
 	f.n++
 	return f.n == MaxBatch

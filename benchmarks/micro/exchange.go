@@ -106,7 +106,15 @@ func exchangeWeir() (float64, error) {
 func consume(box *exchange.Mailbox) {
 	var sum uint64
 	c := subtask()
-	operators.Head(c, operators.Consumer[rec]{One: func(_ *base.Meta, r *rec) { sum += r.B }})
+	// Keyed operators take whole batches, as the hand-written consumer does.
+	operators.Head(c, operators.Consumer[rec]{
+		One: func(_ *base.Meta, r *rec) { sum += r.B },
+		Batch: func(_ []base.Meta, rs []rec) {
+			for i := range rs {
+				sum += rs[i].B
+			}
+		},
+	})
 	for {
 		m, ok := box.Take()
 		if !ok {
