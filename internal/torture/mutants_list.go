@@ -81,8 +81,13 @@ var Mutants = []Mutant{
 		Package: "./weirtest", Run: "TestLongRidesInTheMatrix|TestProcessingTimersDueWhileDown", Cells: "^coord.after_claim:",
 	},
 	{
+		// Sources and keyed operators each keep theirs: one alone would hide the other.
 		Name: "watermark-not-restored", What: "event time begins anew after a restore",
-		Edits:   []Edit{{"operators/source.go", `window.TrackerState{Watermark: st.Watermark}`, `window.TrackerState{Watermark: base.MinTime}`}},
+		Edits: []Edit{
+			{"operators/source.go", `window.TrackerState{Watermark: st.Watermark}`, `window.TrackerState{Watermark: base.MinTime}`},
+			{"operators/window_progress.go", `	p.ahead = all
+	p.reach(p.w)`, `	p.w = base.MinTime`},
+		},
 		Package: "./internal/torture", Run: "TestWatermarkIsRestored",
 	},
 	{
