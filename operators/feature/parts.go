@@ -1,0 +1,163 @@
+package feature
+
+import "math"
+
+// acc is the parts of one channel, in the open.
+type acc struct {
+	n           int64
+	sum, m2     float64
+	min, max    float64
+	st, stt, sc float64 // Σt, Σ(t−t̄)², Σ(t−t̄)(v−v̄)
+	ft          int64
+	fv          float64
+}
+
+// add takes one value at time t; secs is t in seconds from the origin.
+func (a *acc) add(mask uint8, v float64, t int64, secs float64) {
+	if a.n == 0 {
+		*a = acc{n: 1, sum: v, min: v, max: v, st: secs, ft: t, fv: v}
+		return
+	}
+	one := acc{n: 1, sum: v, min: v, max: v, st: secs, ft: t, fv: v}
+	a.merge(mask, &one)
+}
+
+// merge adds b to a. Of two first values at one time it keeps a's.
+func (a *acc) merge(mask uint8, b *acc) {
+	if b.n == 0 {
+		return
+	}
+	if a.n == 0 {
+		*a = *b
+		return
+	}
+	if mask&(pM2|pTrend) != 0 {
+		na, nb := float64(a.n), float64(b.n)
+		w := na * nb / (na + nb)
+		dv := b.sum/nb - a.sum/na
+		if mask&pM2 != 0 {
+			a.m2 += b.m2 + dv*dv*w
+		}
+		if mask&pTrend != 0 {
+			dt := b.st/nb - a.st/na
+			a.stt += b.stt + dt*dt*w
+			a.sc += b.sc + dt*dv*w
+			a.st += b.st
+		}
+	}
+	a.n += b.n
+	a.sum += b.sum
+	if b.min < a.min {
+		a.min = b.min
+	}
+	if b.max > a.max {
+		a.max = b.max
+	}
+	if b.ft < a.ft {
+		a.ft, a.fv = b.ft, b.fv
+	}
+}
+
+// load reads the parts of mask from the front of b.
+func (a *acc) load(mask uint8, b []byte) {
+	a.n = int64(le.Uint32(b))
+	at := 4
+	if mask&pSum != 0 {
+		a.sum = getf(b, at)
+		at += 8
+	}
+	if mask&pM2 != 0 {
+		a.m2 = getf(b, at)
+		at += 8
+	}
+	if mask&pMin != 0 {
+		a.min = getf(b, at)
+		at += 8
+	}
+	if mask&pMax != 0 {
+		a.max = getf(b, at)
+		at += 8
+	}
+	if mask&pTrend != 0 {
+		a.st, a.stt, a.sc = getf(b, at), getf(b, at+8), getf(b, at+16)
+		at += 24
+	}
+	if mask&pFirst != 0 {
+		a.ft, a.fv = geti(b, at), getf(b, at+8)
+	}
+}
+
+// store is the inverse of load.
+func (a *acc) store(mask uint8, b []byte) {
+	le.PutUint32(b, uint32(min(a.n, math.MaxUint32)))
+	at := 4
+	if mask&pSum != 0 {
+		putf(b, at, a.sum)
+		at += 8
+	}
+	if mask&pM2 != 0 {
+		putf(b, at, a.m2)
+		at += 8
+	}
+	if mask&pMin != 0 {
+		putf(b, at, a.min)
+		at += 8
+	}
+	if mask&pMax != 0 {
+		putf(b, at, a.max)
+		at += 8
+	}
+	if mask&pTrend != 0 {
+		putf(b, at, a.st)
+		putf(b, at+8, a.stt)
+		putf(b, at+16, a.sc)
+		at += 24
+	}
+	if mask&pFirst != 0 {
+		puti(b, at, a.ft)
+		putf(b, at+8, a.fv)
+	}
+}
+
+// mergeInto adds the parts at src to those at dst, in place.
+func mergeInto(mask uint8, dst, src []byte) {
+	if le.Uint32(src) == 0 {
+		return
+	}
+	var a, b acc
+	a.load(mask, dst)
+	b.load(mask, src)
+	a.merge(mask, &b)
+	a.store(mask, dst)
+}
+
+// result computes a scalar feature; false when it has no value.
+func (a *acc) result(k kind, secs float64) (float64, bool) {
+	if a.n == 0 {
+		return 0, false
+	}
+	switch k {
+	case kCount:
+		return float64(a.n), true
+	case kSum:
+		return a.sum, true
+	case kMean:
+		return a.sum / float64(a.n), true
+	case kMin:
+		return a.min, true
+	case kMax:
+		return a.max, true
+	case kVariance:
+		return a.m2 / float64(a.n), true
+	case kStddev:
+		return math.Sqrt(a.m2 / float64(a.n)), true
+	case kRate:
+		return float64(a.n) / secs, true
+	case kTrend:
+		if a.n < 2 || a.stt <= 0 {
+			return 0, false
+		}
+		return a.sc / a.stt, true
+	}
+	return a.fv, true // kFirst
+}
