@@ -39,7 +39,10 @@ type Batch interface {
 type TypedBatch[T any] struct {
 	Metas []base.Meta
 	Vals  []T
-	codec *codec.Codec[T]
+	// headers says that a record has some; where none has, all places of the
+	// column, used or not, have none.
+	headers bool
+	codec   *codec.Codec[T]
 }
 
 // NewBatch returns a factory of batches of T, for the edges of a plan. It fails
@@ -63,6 +66,10 @@ func (b *TypedBatch[T]) Len() int { return len(b.Vals) }
 
 // Reset empties the batch.
 func (b *TypedBatch[T]) Reset() {
+	if b.headers {
+		clear(b.Metas)
+		b.headers = false
+	}
 	b.Metas, b.Vals = b.Metas[:0], b.Vals[:0]
 }
 
@@ -72,6 +79,7 @@ func (b *TypedBatch[T]) add(m *base.Meta, v *T) int {
 	n := len(b.Vals)
 	b.Metas, b.Vals = b.Metas[:n+1], b.Vals[:n+1]
 	b.Metas[n] = *m
+	b.headers = b.headers || m.Headers != nil
 	b.Vals[n] = *v
 	return n + 1
 }

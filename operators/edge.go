@@ -81,29 +81,34 @@ type edgeWriter[T any] struct {
 }
 
 // filling is a batch under way to one receiver. The columns are those of the
-// batch, at full length: one counter instead of two lengths to keep per record.
+// batch, as arrays: one counter instead of two lengths to keep per record, and no
+// bounds to check.
 type filling[T any] struct {
-	metas []base.Meta
-	vals  []T
+	metas *[MaxBatch]base.Meta
+	vals  *[MaxBatch]T
 	n     int
-	batch *TypedBatch[T]
+	// headers says that a record of the batch has some.
+	headers bool
+	batch   *TypedBatch[T]
 }
 
 func (f *filling[T]) set(b Batch) {
 	f.batch = b.(*TypedBatch[T])
-	f.metas, f.vals, f.n = f.batch.Metas[:MaxBatch], f.batch.Vals[:MaxBatch], 0
+	f.metas, f.vals, f.n = (*[MaxBatch]base.Meta)(f.batch.Metas[:MaxBatch]), (*[MaxBatch]T)(f.batch.Vals[:MaxBatch]), 0
+	f.headers = false
 }
 
 // add copies a record and reports whether the batch is full.
 func (f *filling[T]) add(m *base.Meta, v *T, hash uint64) bool {
-	d := &f.metas[f.n]
+	n := f.n & (MaxBatch - 1)
+	d := &f.metas[n]
 	d.Time, d.Hash, d.Ingest, d.Origin = m.Time, hash, m.Ingest, m.Origin
-	if d.Headers != m.Headers { // seldom: a pointer store costs a write barrier
-		d.Headers = m.Headers
+	if m.Headers != nil { // seldom: a pointer store costs a write barrier
+		d.Headers, f.headers = m.Headers, true
 	}
-	f.vals[f.n] = *v
-	f.n++
-	return f.n == MaxBatch
+	f.vals[n] = *v
+	f.n = n + 1
+	return n == MaxBatch-1
 }
 
 // ToEdge returns the consumer that writes to output edge number out of the
@@ -126,11 +131,17 @@ func KeyBy[T any, K comparable](s *Subtask, uid string, out int, key func(T) K, 
 			w.send(int(i))
 		}
 	}
+	ints, isInt := any(key).(func(T) uint64)
 	return Consumer[T]{One: one, Batch: func(metas []base.Meta, vals []T) {
 		s.at = op
 		for k := range vals {
 			s.cur = &metas[k]
-			h := hash(key(vals[k]))
+			var h uint64
+			if isInt { // the commonest key: one call less
+				h = base.HashUint64(ints(vals[k]))
+			} else {
+				h = hash(key(vals[k]))
+			}
 			i, _ := bits.Mul64(h, n)
 			if fill[i].add(&metas[k], &vals[k], h) {
 				w.send(int(i))
@@ -176,10 +187,11 @@ func (w *edgeWriter[T]) send(i int) {
 		return
 	}
 	if w.sub.err != nil {
-		f.n = 0
+		f.n, f.headers = 0, false
+		clear(f.metas[:])
 		return
 	}
-	f.batch.Metas, f.batch.Vals = f.metas[:f.n], f.vals[:f.n]
+	f.batch.Metas, f.batch.Vals, f.batch.headers = f.metas[:f.n], f.vals[:f.n], f.headers
 	b, err := w.ports[i].Send(f.batch)
 	if err != nil {
 		w.sub.Fail(err)
