@@ -73,6 +73,8 @@ type process[K comparable, T, Out any] struct {
 	ctx  ProcessContext[K, Out]
 	// arena holds the encoding of the key in hand.
 	arena []byte
+	// ahead holds the keys of a batch whose state is loaded ahead.
+	ahead keyBatch
 }
 
 // processCore is the part of a process operator without its types.
@@ -133,7 +135,10 @@ func Process[K comparable, T, Out any](s *Subtask, spec ProcessSpec[K, T, Out], 
 		return Consumer[T]{One: func(*base.Meta, *T) {}}
 	}
 	s.Add(n)
-	return Consumer[T]{One: n.one}
+	if len(n.decl.values) == 0 {
+		return Consumer[T]{One: n.one}
+	}
+	return Consumer[T]{One: n.one, Batch: n.batch}
 }
 
 // UID implements Node.
@@ -185,6 +190,45 @@ func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
 		n.s.bad(n.spec.OnError, m, err)
 	}
 	n.firePast()
+}
+
+// batch takes a run of records. Where state has been spilled, what the run needs is
+// loaded first, many keys at a time.
+func (n *process[K, T, Out]) batch(metas []base.Meta, vals []T) {
+	for _, v := range n.decl.values {
+		if v.Spilled() {
+			n.prefetch(metas, vals)
+			break
+		}
+	}
+	for i := range vals {
+		if n.one(&metas[i], &vals[i]); n.s.err != nil {
+			return
+		}
+	}
+}
+
+func (n *process[K, T, Out]) prefetch(metas []base.Meta, vals []T) {
+	a := &n.ahead
+	if a.out == nil {
+		*a = newKeyBatch()
+	}
+	a.reset()
+	n.s.at = n.op
+	for i := range vals {
+		n.s.cur = &metas[i]
+		a.hashes = append(a.hashes, metas[i].Hash)
+		if k := n.spec.Key(vals[i]); n.keys.ints {
+			a.us = append(a.us, n.keys.codec.Uint64(k))
+		} else {
+			a.bs = append(a.bs, n.keys.bytes(&a.arena, k))
+		}
+	}
+	for _, v := range n.decl.values {
+		if v.Spilled() {
+			v.Prefetch(a.hashes, a.us, a.bs)
+		}
+	}
 }
 
 // firePast fires the timers that a call registered for times that event time had

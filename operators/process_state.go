@@ -16,7 +16,15 @@ type Declarer struct {
 	backend *state.Backend
 	states  []DeclaredState
 	views   map[string]any
-	err     error
+	// values are the views whose entries a batch can load ahead.
+	values []prefetcher
+	err    error
+}
+
+// prefetcher is a view of one entry per key.
+type prefetcher interface {
+	Spilled() bool
+	Prefetch(hashes, ints []uint64, bytes [][]byte)
 }
 
 // DeclaredState describes a state for plans and manifests. Stored state is only
@@ -80,6 +88,9 @@ func ValueState[V any](d *Declarer, name string, opts ...state.Option) *state.Va
 		return nil
 	}
 	v, err := state.NewValue[V](d.backend, d.uid, name, opts...)
+	if err == nil {
+		d.values = append(d.values, v)
+	}
 	return keep(d, name, v, err)
 }
 

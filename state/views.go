@@ -186,6 +186,21 @@ func (k *keyed) remove() bool {
 	return k.table().DeleteBytes(c.hash, c.bytes)
 }
 
+// Spilled reports whether values may lie in the spill store, so that Prefetch can
+// gain something.
+func (k *keyed) Spilled() bool { return k.table().stored > 0 }
+
+// Prefetch loads the values of many keys at once, as far as they lie in the spill
+// store. It changes nothing else. Integer keys go in ints and all others in bytes;
+// the other one is not looked at.
+func (k *keyed) Prefetch(hashes, ints []uint64, bytes [][]byte) {
+	if k.kind == KeyUint64 {
+		k.table().PrefetchU64(hashes, ints)
+		return
+	}
+	k.table().PrefetchBytes(hashes, bytes)
+}
+
 func (b *Backend) newKeyed(d Decl) (keyed, error) {
 	d.Key = max(b.key.kind, KeyUint64)
 	if b.key.kind == 0 {

@@ -141,5 +141,7 @@ func all() []bench {
 	var out []bench
 	out = append(out, chainBench(), exchangeBench())
 	out = append(out, keyedBenches()...)
+	out = append(out, largeBenches()...)
+	out = append(out, slidingBench())
 	return out
 }
