@@ -24,6 +24,15 @@ func TestPanicStopsAtTheRecordAndGoesOnWhenMended(t *testing.T) {
 		{"beside the source", func(l *ledger, broken func(entry)) weir.JobSpec {
 			return bookkeeping(inMemory(list), l, func(e entry) entry { broken(e); return e })
 		}, []string{"task in#0", "operator edit"}},
+		{"after an emission", func(l *ledger, broken func(entry)) weir.JobSpec {
+			return weir.NewJob("books", func(j *weir.Job) {
+				in := weir.From(j, "in", inMemory(list), weir.ProcessingTime[entry]())
+				each := weir.FlatMap(in, "each", func(e entry, emit func(entry)) { emit(e); broken(e) })
+				same := weir.Map(each, "same", func(e entry) entry { return e })
+				by := weir.KeyBy(same, "by-key", func(e entry) string { return e.Key })
+				weir.To(weir.Process(by, "tally", func() weir.KeyedProcess[string, entry, balance] { return &tally{} }), "out", l.sink())
+			})
+		}, []string{"task in#0", "operator each"}},
 		{"behind an exchange", func(l *ledger, broken func(entry)) weir.JobSpec {
 			return weir.NewJob("books", func(j *weir.Job) {
 				by := weir.KeyBy(weir.From(j, "in", inMemory(list), weir.ProcessingTime[entry]()), "by-key", func(e entry) string { return e.Key })

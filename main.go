@@ -183,7 +183,7 @@ func printOne(w io.Writer, err error) {
 	e, ok := errors.AsType[*base.Error](err)
 	if p, isPanic := errors.AsType[*panicError](err); isPanic {
 		e, ok = &base.Error{
-			Code: "WEIR-0706", What: fmt.Sprintf("the program panicked: %v", p.value), Next: "run again with --debug for the stack trace",
+			Code: "WEIR-0713", What: fmt.Sprintf("the program panicked: %v", p.value), Next: "run again with --debug for the stack trace",
 		}, true
 	}
 	if !ok {

@@ -253,7 +253,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"run", "short", "--nats", "nats://user:hush@127.0.0.1:1"}, 3, []string{"error WEIR-0811: no connection to NATS", "***@127.0.0.1:1"}},
 		{[]string{"plan", "short", "--format", "svg"}, 2, []string{"error WEIR-0202", "ascii, mermaid, json"}},
 		{[]string{"run", "mistaken"}, 1, []string{"error WEIR-0101", "error WEIR-0105", "main_child_test.go:"}},
-		{[]string{"run", "panics"}, 1, []string{"error WEIR-0706: the program panicked: in a build function", "--debug"}},
+		{[]string{"run", "panics"}, 1, []string{"error WEIR-0713: the program panicked: in a build function", "--debug"}},
 		{[]string{"checkpoint", "ls", "short"}, 1, []string{"error WEIR-0208: there are no checkpoints", "--data-dir"}},
 		{[]string{"checkpoint", "describe", "short", "../x"}, 2, []string{"error WEIR-0202: \"../x\" is not the number of a checkpoint"}},
 		{[]string{"checkpoint", "ls", "../../etc"}, 2, []string{"error WEIR-0203: \"../../etc\" does not name a job"}},

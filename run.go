@@ -370,7 +370,7 @@ func (r *runner) stop(j *engine.Job) error {
 	}
 	_, cause := j.Restarts()
 	return &base.Error{
-		Code: "WEIR-0712", What: fmt.Sprintf("the final checkpoint was not committed within %v", r.opts.StopTimeout),
+		Code: "WEIR-0714", What: fmt.Sprintf("the final checkpoint was not committed within %v", r.opts.StopTimeout),
 		Where: "job " + r.spec.name, Cause: cause,
 		Next: "nothing is lost: the next run goes on from the last checkpoint and publishes what it did not",
 	}

@@ -421,7 +421,7 @@ func TestStopTimeout(t *testing.T) {
 		<-g.tried
 		stop()
 	}()
-	if err := Run(ctx, numbers("slow", 1000, sink), o); base.CodeOf(err) != "WEIR-0712" {
+	if err := Run(ctx, numbers("slow", 1000, sink), o); base.CodeOf(err) != "WEIR-0714" {
 		t.Fatalf("a stop that cannot end: %v", err)
 	}
 	// Nothing was lost or published twice.

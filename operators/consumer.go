@@ -111,6 +111,7 @@ func FlatMap[A, B any](s *Subtask, uid string, f func(A, func(B)), out Consumer[
 		n++
 		r = b
 		next(&meta, &r)
+		s.at = op // f goes on: what it does now is its own again
 	}
 	return Consumer[A]{One: func(m *base.Meta, v *A) {
 		s.at = op
