@@ -1,0 +1,366 @@
+package pattern
+
+import (
+	"errors"
+	"math"
+	"slices"
+)
+
+// Matcher steps the keys of one program. It belongs to one goroutine.
+type Matcher[T any] struct {
+	p     *Program[T]
+	eval  *evaluator[T]
+	stats Stats
+
+	rec   *record[T] // of the event in hand, made when a run accepts it
+	id    eventID
+	stack []uint16
+	// arena holds the open edges of the decisions about the event in hand, cached
+	// those of nodes where they are the same for all runs.
+	arena  []open
+	cached []decision
+	moved  []mover[T]
+	born   []run[T]
+	thin   []eventID // starts whose runs need new intervals
+	done   []run[T]
+}
+
+// Stats counts what a Matcher has done, for metrics.
+type Stats struct {
+	Events, Matches, Timeouts int64
+	// Started counts runs that a first event began, Overflowed those that a limit
+	// ended, Pruned those that a skip strategy did.
+	Started, Overflowed, Pruned int64
+	// DroppedEvents counts buffered events that a limit dropped.
+	DroppedEvents int64
+	// MaxRuns is the largest number of runs of one key.
+	MaxRuns int64
+	// Evals counts evaluations of conditions.
+	Evals int64
+}
+
+// Errors of Process and Advance.
+var (
+	// ErrSkipTargetMissing: a skip strategy with ThrowOnMiss met a match without the
+	// stage.
+	ErrSkipTargetMissing = errors.New("the match has no event of the stage that the skip strategy names")
+	// ErrSkipToMatchStart: skipping would lead to the match's own first event.
+	ErrSkipToMatchStart = errors.New("the skip strategy leads to the first event of the match")
+	// ErrOverflow: a key exceeds a limit whose policy is to fail.
+	ErrOverflow = errors.New("a key exceeds a limit of the pattern")
+)
+
+// open is an edge that an event opens for a run.
+type open struct {
+	act   action
+	to    uint16
+	stage uint16
+	// ahead says that the target leads to the end by PROCEED: the match is complete
+	// though the run stays open.
+	ahead bool
+}
+
+// decision is what an event does to a run in some node.
+type decision struct {
+	lo, hi int32 // in arena
+	event  uint64
+	stop   bool
+	// stays says that one of the edges, the one at index self, leaves the run as it is.
+	stays bool
+	self  int32
+}
+
+// mover is a run that an event changes.
+type mover[T any] struct {
+	run run[T]
+	dec decision
+}
+
+// NewMatcher returns a Matcher for a program.
+func NewMatcher[T any](p *Program[T]) *Matcher[T] {
+	return newMatcher(p, newEvaluator(p.table))
+}
+
+func newMatcher[T any](p *Program[T], e *evaluator[T]) *Matcher[T] {
+	return &Matcher[T]{p: p, eval: e, cached: make([]decision, len(p.nodes))}
+}
+
+// Stats returns what the Matcher has counted.
+func (m *Matcher[T]) Stats() Stats {
+	s := m.stats
+	s.Evals = m.eval.evals
+	return s
+}
+
+// Process advances time to ts and takes an event of that time. Times should not
+// decrease; see Buffer for events that come in another order. processing is the
+// clock's time, for conditions that ask for it. Results are added to out.
+func (m *Matcher[T]) Process(k *Key[T], ts, processing int64, v *T, out *Output[T]) error {
+	if err := m.Advance(k, ts, out); err != nil {
+		return err
+	}
+	m.eval.begin(v, Moment{Event: ts, Processing: processing})
+	return m.take(k, ts, out)
+}
+
+// take steps the runs for the event that the evaluator holds.
+func (m *Matcher[T]) take(k *Key[T], ts int64, out *Output[T]) error {
+	m.stats.Events++
+	m.rec, m.arena = nil, m.arena[:0]
+	m.id = k.number(ts)
+	m.born, m.done = m.born[:0], m.done[:0]
+	if m.p.exact() {
+		m.stepHeap(k)
+	} else {
+		m.step(k)
+	}
+	if err := m.bound(k); err != nil {
+		return err
+	}
+	return m.emit(k, ts, false, out)
+}
+
+// exact says that the order of runs is that of the reference.
+func (p *Program[T]) exact() bool { return p.opts.flink && !p.opts.buckets }
+
+// step moves the runs that the event concerns. A bucket whose runs all drop the
+// event and stay is not looked at further.
+func (m *Matcher[T]) step(k *Key[T]) {
+	m.moved = m.moved[:0]
+	sources := 0
+	for _, n := range k.active {
+		if m.stepBucket(k, n) {
+			sources++
+		}
+	}
+	if sources > 0 {
+		k.settle()
+	}
+	if sources > 1 {
+		slices.SortFunc(m.moved, func(a, b mover[T]) int {
+			if a.run.before(&b.run) {
+				return -1
+			}
+			return 1
+		})
+	}
+	for i := range m.moved {
+		m.apply(&m.moved[i].run, m.moved[i].dec, false)
+	}
+	clear(m.moved)
+	var entry run[T]
+	entry.node = m.p.start
+	m.apply(&entry, m.decide(m.p.start, nil), true)
+	m.insert(k, m.born)
+	clear(m.born)
+	for _, start := range m.thin {
+		k.relabel(start)
+	}
+	m.thin = m.thin[:0]
+}
+
+// stay gives a run that stays where it is, while others grow from it, its part of
+// the interval.
+func (m *Matcher[T]) stay(r *run[T], d decision) {
+	if d.stays {
+		r.width /= uint64(d.hi - d.lo)
+		r.ord += uint64(d.self) * r.width
+		m.thinned(r)
+	}
+}
+
+// minWidth is more than the parts that one event can divide an interval into.
+const minWidth = maxNodes << 5
+
+// thinned notes that an interval has become too small to be divided once more.
+func (m *Matcher[T]) thinned(r *run[T]) {
+	if r.width < minWidth && (len(m.thin) == 0 || m.thin[len(m.thin)-1] != r.start) {
+		m.thin = append(m.thin, r.start)
+	}
+}
+
+// stepBucket puts the runs of a node that move, or spawn others, on the list moved.
+func (m *Matcher[T]) stepBucket(k *Key[T], n uint16) (changed bool) {
+	b := &k.buckets[n]
+	if m.p.nodes[n].plain {
+		d := m.decide(n, nil)
+		if d.stays && d.hi-d.lo == 1 {
+			return false
+		}
+		if d.hi > d.lo {
+			for i := range b.runs {
+				m.moved = append(m.moved, mover[T]{b.runs[i], d})
+				m.stay(&b.runs[i], d)
+			}
+		}
+		if !d.stays {
+			k.live -= len(b.runs)
+			clear(b.runs)
+			b.runs = b.runs[:0]
+		}
+		return true
+	}
+	kept := b.runs[:0]
+	for i := range b.runs {
+		d := m.decide(n, &b.runs[i])
+		if d.hi > d.lo && !(d.stays && d.hi-d.lo == 1) {
+			m.moved = append(m.moved, mover[T]{b.runs[i], d})
+			m.stay(&b.runs[i], d)
+			changed = true
+		}
+		if d.stays {
+			kept = append(kept, b.runs[i])
+		}
+	}
+	changed = changed || len(kept) < len(b.runs)
+	k.live -= len(b.runs) - len(kept)
+	clear(b.runs[len(kept):])
+	b.runs = kept
+	return changed
+}
+
+// decide finds the edges that the event opens for a run in node n; r is nil where
+// that is the same for all runs, and for the entry run.
+func (m *Matcher[T]) decide(n uint16, r *run[T]) decision {
+	plain := m.p.nodes[n].plain
+	if plain && m.cached[n].event == m.eval.event {
+		return m.cached[n]
+	}
+	d := decision{lo: int32(len(m.arena)), event: m.eval.event}
+	var path *link[T]
+	if r != nil {
+		path = r.path
+	}
+	m.stack = append(m.stack[:0], n)
+	for len(m.stack) > 0 {
+		at := m.stack[len(m.stack)-1]
+		m.stack = m.stack[:len(m.stack)-1]
+		node := &m.p.nodes[at]
+		for i := range node.edges {
+			e := &node.edges[i]
+			if e.gap > 0 && path != nil && m.id.ts-path.ev.id.ts >= e.gap || !m.eval.eval(e.cond, m.p, path) {
+				continue
+			}
+			switch {
+			case e.act == actProceed && m.p.nodes[e.to].kind == stopNode:
+				d.stop = true
+			case e.act == actProceed:
+				m.stack = append(m.stack, e.to)
+			default:
+				if e.act == actIgnore && e.to == n {
+					d.stays, d.self = true, int32(len(m.arena))-d.lo
+				}
+				m.arena = append(m.arena, open{act: e.act, to: e.to, stage: node.stage, ahead: false})
+			}
+		}
+	}
+	d.hi = int32(len(m.arena))
+	m.lookAhead(d, path)
+	if d.stop {
+		d.stays = false
+	}
+	if plain {
+		m.cached[n] = d
+	}
+	return d
+}
+
+// lookAhead finds the TAKE edges that complete a match although the run stays open.
+// Conditions see the path without the event.
+func (m *Matcher[T]) lookAhead(d decision, path *link[T]) {
+	for i := d.lo; i < d.hi; i++ {
+		o := &m.arena[i]
+		if o.act != actTake || m.p.nodes[o.to].kind == finalNode {
+			continue
+		}
+		m.stack = append(m.stack[:0], o.to)
+		for len(m.stack) > 0 && !o.ahead {
+			node := &m.p.nodes[m.stack[len(m.stack)-1]]
+			m.stack = m.stack[:len(m.stack)-1]
+			for j := range node.edges {
+				e := &node.edges[j]
+				if e.act != actProceed || !m.eval.eval(e.cond, m.p, path) {
+					continue
+				}
+				if m.p.nodes[e.to].kind == finalNode {
+					o.ahead = true
+					break
+				}
+				m.stack = append(m.stack, e.to)
+			}
+		}
+	}
+}
+
+// apply carries a decision out: new runs go to born, completed ones to done.
+func (m *Matcher[T]) apply(r *run[T], d decision, entry bool) {
+	mark := len(m.born)
+	width := uint64(math.MaxUint64)
+	if !entry {
+		width = r.width
+	}
+	width /= uint64(max(d.hi-d.lo, 1))
+	for i := d.lo; i < d.hi; i++ {
+		o := m.arena[i]
+		next := run[T]{path: r.path, start: r.start, node: o.to, matched: r.matched, ord: r.ord + uint64(i-d.lo)*width, width: width}
+		if o.act == actIgnore {
+			if entry {
+				continue
+			}
+			if o.to == r.node && d.stays && !m.p.exact() {
+				continue // it has not been taken out
+			}
+		} else if !m.extend(&next, o.stage, entry) {
+			continue
+		}
+		if m.p.nodes[o.to].kind == finalNode {
+			m.done = append(m.done, next)
+			continue
+		}
+		if o.ahead {
+			next.matched = true
+			m.done = append(m.done, next)
+		}
+		m.thinned(&next)
+		m.born = append(m.born, next)
+	}
+	if d.stop {
+		clear(m.born[mark:])
+		m.born = m.born[:mark]
+	}
+}
+
+// extend lets a run accept the event in hand into a stage; false if it is as long
+// as a run may be.
+func (m *Matcher[T]) extend(r *run[T], stage uint16, entry bool) bool {
+	if m.rec == nil {
+		m.rec = &record[T]{id: m.id, val: *m.eval.val}
+	}
+	l := &link[T]{ev: m.rec, prev: r.path, stage: stage, depth: 1}
+	if entry {
+		r.start = m.id
+		m.stats.Started++
+	} else if l.depth = r.path.depth + 1; int(l.depth) > m.p.opts.limits.Length {
+		m.stats.Overflowed++
+		return false
+	}
+	m.p.fold(l)
+	r.path, r.matched = l, false
+	return true
+}
+
+// fold gives a link the aggregates up to it.
+func (p *Program[T]) fold(l *link[T]) {
+	if l.prev != nil {
+		l.aggs = l.prev.aggs
+	}
+	if p.aggs == nil || len(p.stages[l.stage].aggs) == 0 {
+		return
+	}
+	aggs := make([]AggValue, len(p.aggs))
+	copy(aggs, l.aggs)
+	for _, slot := range p.stages[l.stage].aggs {
+		aggs[slot] = p.aggs[slot].fold(aggs[slot], &l.ev.val)
+	}
+	l.aggs = aggs
+}
