@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -217,13 +218,7 @@ func zeroWhenEmpty(k kind) bool {
 func merge(have []level, outs [][]out, add []level) ([]level, [][]out) {
 	for _, l := range add {
 		i, found := slices.BinarySearchFunc(have, l, func(a, b level) int {
-			switch {
-			case a.w < b.w:
-				return -1
-			case a.w > b.w:
-				return 1
-			}
-			return 0
+			return cmp.Or(cmp.Compare(a.w, b.w), cmp.Compare(a.hop, b.hop))
 		})
 		if !found {
 			have, outs = slices.Insert(have, i, l), slices.Insert(outs, i, nil)
@@ -234,7 +229,7 @@ func merge(have []level, outs [][]out, add []level) ([]level, [][]out) {
 
 // at returns the index of a level.
 func at(have []level, l level) int {
-	return slices.IndexFunc(have, func(h level) bool { return h.w == l.w })
+	return slices.IndexFunc(have, func(h level) bool { return h == l })
 }
 
 // feature puts one feature into the stores that compute it.

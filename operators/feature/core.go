@@ -29,8 +29,8 @@ func (c *Core[T]) Vector() *Vector { return &c.m.vec }
 //
 // The state is changed in place where it can be. When it has to move, as it does
 // when it grows, Step returns moved, and the state in memory of the core that is
-// valid until the next call; the caller must keep a copy of it. A record that
-// changes nothing for a new key leaves it without a state: the result is empty.
+// valid until the next call; the caller must keep a copy of it, or forget the state
+// when that is empty. A record that changes nothing makes no state for a new key.
 //
 // The error (WEIR-0709) says that the bytes are not a state of this program.
 func (c *Core[T]) Step(state []byte, t base.Timestamp, rec *T) (next []byte, moved bool, err error) {
@@ -39,7 +39,7 @@ func (c *Core[T]) Step(state []byte, t base.Timestamp, rec *T) (next []byte, mov
 	if err := m.check(); err != nil {
 		return state, false, err
 	}
-	t -= m.p.offset
+	t = m.p.inside(t) - m.p.offset
 	changes := c.take(rec)
 	clock := m.p.boundary(t)
 	if len(m.b) == 0 {
@@ -51,7 +51,11 @@ func (c *Core[T]) Step(state []byte, t base.Timestamp, rec *T) (next []byte, mov
 	}
 	if old := m.clock(); clock > old {
 		if m.p.expiry != forever && clock-old >= m.p.expiry {
-			m.fresh(clock) // as if the timer had come first, which it may
+			if !changes { // as if the timer had come first, which it may
+				m.none()
+				return nil, true, nil
+			}
+			m.fresh(clock)
 		} else {
 			m.advance(old, clock)
 		}
@@ -83,7 +87,7 @@ func (c *Core[T]) Read(state []byte, t base.Timestamp) error {
 	}
 	m.b = m.take(len(state))
 	copy(m.b, state)
-	clock, old := m.p.boundary(t-m.p.offset), m.clock()
+	clock, old := m.p.boundary(m.p.inside(t)-m.p.offset), m.clock()
 	switch {
 	case clock > old && m.p.expiry != forever && clock-old >= m.p.expiry:
 		m.none()

@@ -182,7 +182,8 @@ func Stddev[T any, V Number](name string, value func(T) V) *Feature[T] {
 func Rate[T any](name string) *Feature[T] { return newFeature[T](name, kRate) }
 
 // Trend is the slope of the line fitted to a value over time by least squares, in
-// units per second; null below two records or when all have one time.
+// units per second; null below two records or when all have one time. Times are told
+// apart to about 1e-14 of the age of the key's state.
 func Trend[T any, V Number](name string, value func(T) V) *Feature[T] {
 	return numeric(newFeature[T](name, kTrend), value)
 }

@@ -91,7 +91,7 @@ func (l *level) lo(c int64) int64 {
 
 // tile is the start of the tile of time t.
 func (l *level) tile(t int64) int64 {
-	if l.w == forever {
+	if l.w == forever || t == math.MinInt64 { // the tile of a lifetime stays one
 		return math.MinInt64
 	}
 	return floorDiv(t, l.hop) * l.hop

@@ -154,7 +154,9 @@ func (a *acc) result(k kind, secs float64) (float64, bool) {
 	case kRate:
 		return float64(a.n) / secs, true
 	case kTrend:
-		if a.n < 2 || a.stt <= 0 {
+		// Times that differ by less than rounding makes of them are one.
+		n := float64(a.n)
+		if eps := a.st / n * 0x1p-48; a.n < 2 || a.stt <= n*eps*eps {
 			return 0, false
 		}
 		return a.sc / a.stt, true

@@ -156,10 +156,14 @@ type colUse struct {
 	text    bool
 }
 
-// boundary returns the clock for an event time.
+// inside cuts an event time to what sums and differences of times can hold: from
+// 1823 to 2116.
+func (p *plan) inside(t int64) int64 { return max(-1<<62, min(t, 1<<62)) }
+
+// boundary returns the clock for an event time, both less the offset.
 func (p *plan) boundary(t int64) int64 {
 	if p.period == 0 {
 		return t
 	}
-	return floorDiv(t-p.offset, p.period)*p.period + p.offset
+	return floorDiv(t, p.period) * p.period
 }

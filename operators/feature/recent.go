@@ -93,7 +93,11 @@ func (m *machine) advanceRecent(r *recentStore, c int64) {
 			m.remove(r.sec, 0, (n+open-r.k)*recentSize)
 		}
 	}
+	// Exact levels and others may be among each other.
 	lo := r.levels[len(r.levels)-1].lo(c)
+	for l := range r.levels {
+		lo = min(lo, r.levels[l].lo(c))
+	}
 	b, drop := m.bytes(r.sec), 0
 	for drop*recentSize < len(b) && geti(b, drop*recentSize) < lo {
 		drop++
