@@ -195,6 +195,9 @@ const prefetchMin = 8
 // prefetchers is how many goroutines read the misses of one batch.
 const prefetchers = 8
 
+// prefetchRelief bounds the steps towards the budget that one batch takes.
+const prefetchRelief = 4
+
 // miss is an entry to be read.
 type miss struct {
 	hash     uint64
@@ -241,6 +244,10 @@ func (t *Table) PrefetchBytes(hashes []uint64, keys [][]byte) {
 func (t *Table) readAll(list []miss) {
 	if len(list) < prefetchMin {
 		return
+	}
+	// Room first: reads alone would not make any.
+	for n := 0; t.b.over && n < prefetchRelief; n++ {
+		t.b.relieve()
 	}
 	for i := range list {
 		list[i].dk = t.diskKey(nil, t.position(list[i].hash), list[i].key)

@@ -30,6 +30,7 @@ type options struct {
 	dir     string
 	records int
 	keys    int
+	memory  int64
 	scale   float64
 	logger  *slog.Logger
 }
@@ -63,6 +64,7 @@ func main() {
 	flag.IntVar(&o.reps, "reps", 5, "repetitions; medians are printed")
 	flag.IntVar(&o.records, "records", 300_000, "records of the throughput measurement")
 	flag.IntVar(&o.keys, "keys", 20_000_000, "keys of the state measurement")
+	flag.Int64Var(&o.memory, "memory", 512<<20, "budget of the state measurement, in bytes")
 	flag.Float64Var(&o.scale, "scale", 1, "part of the backpressure measurement's length")
 	verbose := flag.Bool("v", false, "log what the engine does")
 	flag.Parse()
