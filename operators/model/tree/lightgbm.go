@@ -80,6 +80,7 @@ type section map[string]string
 // lightgbmText reads a model in LightGBM's text format.
 func (b *builder) lightgbmText(text string) error {
 	_, text, _ = strings.Cut(text, "\n")
+	text, _, ended := strings.Cut(text, "\nend of trees")
 	head, rest, _ := strings.Cut(text, "\nTree=")
 	h, err := lgbTextHeader(parseSection(head))
 	if err != nil {
@@ -88,7 +89,6 @@ func (b *builder) lightgbmText(text string) error {
 	if err := b.lightgbm(h); err != nil {
 		return err
 	}
-	rest, _, ended := strings.Cut(rest, "\nend of trees")
 	if !ended && h.version != "" && h.version != "v2" {
 		return fmt.Errorf("it is cut off: the end of the trees is missing")
 	}
