@@ -205,6 +205,10 @@ func (m *machine) addCells(s *cellStore, t int64) {
 		m.addList(s, t)
 		return
 	}
+	if m.dense(s) {
+		m.addRings(s, t)
+		return
+	}
 	var c []byte
 	for i := range s.chans {
 		ch := &s.chans[i]
@@ -218,8 +222,11 @@ func (m *machine) addCells(s *cellStore, t int64) {
 		}
 		m.addParts(ch, c[s.pay+ch.off:], t)
 	}
-	if s.exact && m.closed(s) > s.limit {
+	switch {
+	case s.exact && m.closed(s) > s.limit:
 		m.cutExact(s)
+	case s.rings != nil && m.closed(s) > s.rings.most:
+		m.makeDense(s)
 	}
 }
 
@@ -285,6 +292,10 @@ func (m *machine) addList(s *cellStore, t int64) {
 // advanceCells brings a store from clock old to clock c: tiles that leave a
 // horizon become those of the next, and what was open is closed.
 func (m *machine) advanceCells(s *cellStore, old, c int64) {
+	if m.dense(s) {
+		m.advanceRings(s, old, c)
+		return
+	}
 	if s.exact || floorDiv(old, s.levels[0].hop) != floorDiv(c, s.levels[0].hop) {
 		m.coarsen(s, c)
 	}

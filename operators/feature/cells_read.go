@@ -50,6 +50,10 @@ func (t *itemTable) slot(item uint64) *int32 {
 // readCells computes the fields of a store, from the newest tile to the oldest.
 func (m *machine) readCells(s *cellStore) {
 	switch {
+	case m.dense(s):
+		m.accs = slices.Grow(m.accs[:0], len(s.chans))[:len(s.chans)]
+		m.readRings(s)
+		return
 	case s.gamma > 0:
 		m.sketch = m.sketch[:0]
 	case s.keyed:
@@ -89,15 +93,11 @@ func (m *machine) gather(s *cellStore, cell []byte) {
 		if fresh {
 			m.items.accs = append(m.items.accs, acc{})
 		}
-		var b acc
-		b.load(s.chans[0].mask, cell[s.pay:])
-		m.items.accs[i].merge(s.chans[0].mask, &b)
+		m.items.accs[i].plus(s.chans[0].mask, cell[s.pay:])
 	case s.mode == modeParts:
 		for i := range s.chans {
 			ch := &s.chans[i]
-			var b acc
-			b.load(ch.mask, cell[s.pay+ch.off:])
-			m.accs[i].merge(ch.mask, &b)
+			m.accs[i].plus(ch.mask, cell[s.pay+ch.off:])
 		}
 	default:
 		s.mergeCell(m.buf, cell)
@@ -106,6 +106,10 @@ func (m *machine) gather(s *cellStore, cell []byte) {
 
 // level sets the fields of one level from what was gathered.
 func (m *machine) level(s *cellStore, l int) {
+	if s.mode == modeParts && !s.keyed {
+		m.outScalars(s.outs[l])
+		return
+	}
 	for i := range s.outs[l] {
 		o := &s.outs[l][i]
 		switch {
@@ -113,16 +117,50 @@ func (m *machine) level(s *cellStore, l int) {
 			m.outQuantile(s, o)
 		case s.keyed:
 			m.outMap(s, o)
-		case s.mode == modeParts:
-			m.outScalar(o, m.accs)
 		default:
 			m.outList(s, o)
 		}
 	}
 }
 
-// outScalar sets one scalar field.
-func (m *machine) outScalar(o *out, accs []acc) {
+// outScalars sets scalar fields from what was summed for the channels.
+func (m *machine) outScalars(outs []out) {
+	floats, null := m.vec.row.Floats, m.vec.row.Null
+	for i := range outs {
+		o := &outs[i]
+		a := &m.accs[o.ch]
+		var v float64
+		switch {
+		case a.n == 0 || o.kind > kStddev || o.ch2 >= 0:
+			m.outScalar(o)
+			continue
+		case o.kind == kCount:
+			v = float64(a.n)
+		case o.kind == kSum:
+			v = a.sum
+		case o.kind == kMean:
+			v = a.sum / float64(a.n)
+		case o.kind == kMin:
+			v = a.min
+		case o.kind == kMax:
+			v = a.max
+		case o.kind == kVariance:
+			v = a.m2 / float64(a.n)
+		default:
+			v = math.Sqrt(a.m2 / float64(a.n))
+		}
+		if v-v != 0 { // not finite
+			m.vec.setNone(o.field)
+			continue
+		}
+		floats[o.slot] = v
+		null[o.field>>6] &^= 1 << (o.field & 63)
+	}
+}
+
+// outScalar sets one scalar field of any kind.
+func (m *machine) outScalar(o *out) {
+	accs := m.accs
 	v, ok := accs[o.ch].result(o.kind, o.secs)
 	if o.ch2 >= 0 && ok {
 		var d float64

@@ -325,6 +325,18 @@ func (c *compiler[T]) scalarFeature(f *Feature[T], filter uint64, ls []level) {
 	}
 }
 
+// uses notes which levels of the scalars need which channels.
+func (s *cellStore) uses() {
+	for l := range s.outs {
+		for _, o := range s.outs[l] {
+			s.chans[o.ch].used |= 1 << l
+			if o.ch2 >= 0 {
+				s.chans[o.ch2].used |= 1 << l
+			}
+		}
+	}
+}
+
 // scalarColumn is the column of a scalar feature; the filter is noted as one that
 // changes state.
 func (c *compiler[T]) scalarColumn(f *Feature[T], filter uint64) int {
@@ -383,6 +395,17 @@ func (c *compiler[T]) layout() {
 			s.size += 8 + 8*s.k
 		case modeFirst:
 			s.size += 8 + 16*s.k
+		}
+	}
+	if s := c.scalars; s != nil && s.levels[0].w != forever {
+		s.uses()
+		s.rings = planRings(s)
+	}
+	for _, s := range p.cells {
+		for _, outs := range s.outs {
+			for i := range outs {
+				outs[i].slot = p.schema.Fields[outs[i].field].slot
+			}
 		}
 	}
 	p.secOff = headerSize + decaySize*len(p.decays)

@@ -360,7 +360,7 @@ func (f *Feature[T]) Unique() *Feature[T] {
 //   - Percentile: the cells (a tile and a bucket of values). Default 4,096; beyond
 //     it the buckets are made twice as wide, and the error about doubles.
 //   - Exact: the event times. Default 10,000; beyond it the older half is cut to
-//     tiles of 1/32 of the longest horizon.
+//     tiles of 1/32 of the longest exact horizon.
 func (f *Feature[T]) Limit(n int) *Feature[T] {
 	f.limit = n
 	return f

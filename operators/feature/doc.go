@@ -23,7 +23,7 @@
 // # Horizons
 //
 // The window of a horizon W ends at the clock and begins at a tile: the head is
-// exact, the tail is cut to whole tiles. Tiles are about W/32 long by default (see
+// exact, the tail is cut to whole tiles. Tiles are about W/24 long by default (see
 // [Group.Tiles], [Group.Hops]); the window begins
 //
 //	(⌊clock/hop⌋ − ⌈W/hop⌉) · hop

@@ -24,8 +24,11 @@ type Group[T any] struct {
 
 // Set returns a group of the features.
 func Set[T any](features ...*Feature[T]) *Group[T] {
-	return &Group[T]{features: features, tiles: 32}
+	return &Group[T]{features: features, tiles: 24}
 }
+
+// Features returns the features of the group.
+func (g *Group[T]) Features() []*Feature[T] { return g.features }
 
 // Including makes what happened at the clock of the key count, the record in hand
 // among it. By default only what happened strictly before the clock does.
@@ -51,7 +54,7 @@ func (g *Group[T]) SnapshotEvery(period, offset time.Duration) *Group[T] {
 	return g
 }
 
-// Tiles sets the least number of tiles of a horizon, from 1 to 1,024; 32 by
+// Tiles sets the least number of tiles of a horizon, from 1 to 1,024; 24 by
 // default. The tail is longer than the horizon by less than 1/n of it: see
 // [Program.Horizons].
 func (g *Group[T]) Tiles(n int) *Group[T] {

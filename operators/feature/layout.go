@@ -158,7 +158,8 @@ func (m *machine) remove(sec, at, n int) {
 }
 
 // grow moves the state to memory where a section has room for n bytes, and an
-// eighth in reserve. Room that other sections no longer need is given up.
+// eighth in reserve, up to a kilobyte. Room that other sections no longer need is
+// given up.
 func (m *machine) grow(sec, n int) {
 	total := m.p.base
 	for i := range m.p.nsec {
@@ -183,7 +184,7 @@ func (m *machine) grow(sec, n int) {
 func (m *machine) room(i, sec, n int) int {
 	have := m.get(i, secLen)
 	if i == sec {
-		return n + n/8
+		return n + min(n/8, 1024)*min(1, have) // none for the first, which may be the last
 	}
 	return have
 }

@@ -33,12 +33,12 @@ func (a *acc) merge(mask uint8, b *acc) {
 	}
 	if mask&(pM2|pTrend) != 0 {
 		na, nb := float64(a.n), float64(b.n)
-		w := na * nb / (na + nb)
-		dv := b.sum/nb - a.sum/na
 		if mask&pM2 != 0 {
-			a.m2 += b.m2 + dv*dv*w
+			a.m2 += b.m2 + spread(na, nb, a.sum, b.sum)
 		}
 		if mask&pTrend != 0 {
+			w := na * nb / (na + nb)
+			dv := b.sum/nb - a.sum/na
 			dt := b.st/nb - a.st/na
 			a.stt += b.stt + dt*dt*w
 			a.sc += b.sc + dt*dv*w
@@ -119,16 +119,97 @@ func (a *acc) store(mask uint8, b []byte) {
 	}
 }
 
+// basic are the parts that have a fast path: all but those with times.
+const basic = pN | pSum | pM2 | pMin | pMax
+
 // mergeInto adds the parts at src to those at dst, in place.
 func mergeInto(mask uint8, dst, src []byte) {
-	if le.Uint32(src) == 0 {
+	nb := le.Uint32(src)
+	if nb == 0 {
 		return
 	}
-	var a, b acc
-	a.load(mask, dst)
-	b.load(mask, src)
-	a.merge(mask, &b)
-	a.store(mask, dst)
+	na := le.Uint32(dst)
+	if na == 0 {
+		copy(dst, src[:maskSize(mask)])
+		return
+	}
+	if mask&^basic != 0 {
+		var a, b acc
+		a.load(mask, dst)
+		b.load(mask, src)
+		a.merge(mask, &b)
+		a.store(mask, dst)
+		return
+	}
+	le.PutUint32(dst, uint32(min(uint64(na)+uint64(nb), math.MaxUint32)))
+	at := 4
+	if mask&pSum != 0 {
+		sa, sb := getf(dst, at), getf(src, at)
+		putf(dst, at, sa+sb)
+		at += 8
+		if mask&pM2 != 0 {
+			putf(dst, at, getf(dst, at)+(getf(src, at)+spread(float64(na), float64(nb), sa, sb)))
+			at += 8
+		}
+	}
+	if mask&pMin != 0 {
+		if v := getf(src, at); v < getf(dst, at) {
+			putf(dst, at, v)
+		}
+		at += 8
+	}
+	if mask&pMax != 0 {
+		if v := getf(src, at); v > getf(dst, at) {
+			putf(dst, at, v)
+		}
+	}
+}
+
+// spread is what the distance of two means adds to the squares about their common
+// one: (b̄−ā)²·na·nb/(na+nb), with one division.
+func spread(na, nb, sa, sb float64) float64 {
+	d := na*sb - nb*sa
+	return d / (na * nb * (na + nb)) * d
+}
+
+// plus adds the parts at b to a; it is load and merge.
+func (a *acc) plus(mask uint8, b []byte) {
+	nb := int64(le.Uint32(b))
+	if nb == 0 {
+		return
+	}
+	if a.n == 0 {
+		a.load(mask, b)
+		return
+	}
+	if mask&^basic != 0 {
+		var p acc
+		p.load(mask, b)
+		a.merge(mask, &p)
+		return
+	}
+	at := 4
+	if mask&pSum != 0 {
+		sb := getf(b, at)
+		at += 8
+		if mask&pM2 != 0 {
+			a.m2 += getf(b, at) + spread(float64(a.n), float64(nb), a.sum, sb)
+			at += 8
+		}
+		a.sum += sb
+	}
+	a.n += nb
+	if mask&pMin != 0 {
+		if v := getf(b, at); v < a.min {
+			a.min = v
+		}
+		at += 8
+	}
+	if mask&pMax != 0 {
+		if v := getf(b, at); v > a.max {
+			a.max = v
+		}
+	}
 }
 
 // result computes a scalar feature; false when it has no value.

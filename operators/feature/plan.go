@@ -56,7 +56,7 @@ type channel struct {
 // out is one field that a store computes at a level.
 type out struct {
 	kind, kind2 kind // kind2 is the denominator's, of a ratio
-	field       int
+	field, slot int  // index in the schema, and among those of its kind
 	ch, ch2     int
 	secs        float64 // length of the horizon
 	k           int
@@ -91,6 +91,8 @@ type cellStore struct {
 	limit  int
 	exact  bool
 	gamma  float64 // of a percentile; 0 otherwise
+	// rings is set for the store of scalars, which has a dense form.
+	rings *ringPlan
 }
 
 // recentStore is a list of the latest values.
