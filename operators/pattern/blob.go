@@ -56,15 +56,30 @@ func (m *Matcher[T]) Append(dst []byte, k *Key[T], values Values[T]) []byte {
 	e.paths()
 	e.runs(runs)
 	e.runs(k.done)
-	e.uint(uint64(len(k.buf)))
-	last := int64(0)
-	for i := range k.buf {
-		e.int(k.buf[i].ts - last)
-		last = k.buf[i].ts
-		e.val(&k.buf[i].val)
-	}
+	e.waiting(k.buf)
 	e.unmark()
 	return e.dst
+}
+
+func (e *encoder[T]) waiting(buf []waiting[T]) {
+	e.uint(uint64(len(buf)))
+	last := int64(0)
+	for i := range buf {
+		e.int(buf[i].ts - last)
+		last = buf[i].ts
+		e.val(&buf[i].val)
+	}
+}
+
+func (d *decoder[T]) waiting(buf []waiting[T]) []waiting[T] {
+	last := int64(0)
+	for range d.count() {
+		last += d.int()
+		w := waiting[T]{ts: last}
+		d.val(&w.val)
+		buf = append(buf, w)
+	}
+	return buf
 }
 
 // sorted lists all open runs in order.
@@ -177,13 +192,7 @@ func (m *Matcher[T]) Load(src []byte, k *Key[T], values Values[T]) error {
 	links, starts := d.paths(m.p)
 	runs := d.runs(m.p, links, starts, nil)
 	k.done = d.runs(m.p, links, starts, k.done[:0])
-	last := int64(0)
-	for range d.count() {
-		last += d.int()
-		w := waiting[T]{ts: last}
-		d.val(&w.val)
-		k.buf = append(k.buf, w)
-	}
+	k.buf = d.waiting(k.buf)
 	if d.err == nil && (!d.ok || len(d.src) > 0) {
 		d.err = ErrState
 	}

@@ -26,27 +26,28 @@ func (m *Matcher[T]) Buffer(k *Key[T], ts int64, v *T) error {
 			return nil
 		}
 	}
-	i := len(k.buf)
-	for i > 0 && k.buf[i-1].ts > ts {
-		i--
-	}
-	k.buf = slices.Insert(k.buf, i, waiting[T]{ts, *v})
+	k.buf = enqueue(k.buf, ts, v)
 	return nil
 }
 
-// Drain takes the buffered events with times up to and including upTo, those of one
-// time in the order of less, if that is not nil. Time is advanced to each; use
-// Advance for what comes after.
-func (m *Matcher[T]) Drain(k *Key[T], upTo, processing int64, less func(a, b *T) bool, out *Output[T]) error {
+// enqueue inserts an event behind those of its time.
+func enqueue[T any](buf []waiting[T], ts int64, v *T) []waiting[T] {
+	i := len(buf)
+	for i > 0 && buf[i-1].ts > ts {
+		i--
+	}
+	return slices.Insert(buf, i, waiting[T]{ts, *v})
+}
+
+// dueOf returns how many events have times up to and including upTo, and puts those of
+// one time into the order of less, if that is not nil.
+func dueOf[T any](buf []waiting[T], upTo int64, less func(a, b *T) bool) int {
 	n := 0
-	for n < len(k.buf) && k.buf[n].ts <= upTo {
+	for n < len(buf) && buf[n].ts <= upTo {
 		n++
 	}
-	if n == 0 {
-		return nil
-	}
 	if less != nil {
-		slices.SortStableFunc(k.buf[:n], func(a, b waiting[T]) int {
+		slices.SortStableFunc(buf[:n], func(a, b waiting[T]) int {
 			switch {
 			case a.ts != b.ts:
 				return cmp.Compare(a.ts, b.ts)
@@ -57,6 +58,17 @@ func (m *Matcher[T]) Drain(k *Key[T], upTo, processing int64, less func(a, b *T)
 			}
 			return 0
 		})
+	}
+	return n
+}
+
+// Drain takes the buffered events with times up to and including upTo, those of one
+// time in the order of less, if that is not nil. Time is advanced to each; use
+// Advance for what comes after.
+func (m *Matcher[T]) Drain(k *Key[T], upTo, processing int64, less func(a, b *T) bool, out *Output[T]) error {
+	n := dueOf(k.buf, upTo, less)
+	if n == 0 {
+		return nil
 	}
 	batch := k.buf[:n]
 	for i := range batch {

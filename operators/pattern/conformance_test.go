@@ -326,7 +326,137 @@ func restored(t *testing.T, m *pattern.Matcher[event], k *pattern.Key[event]) *p
 	return next
 }
 
-func runOperator(t *testing.T, c *testCase, v variant) { t.Helper() }
+// keyed is the rules of the reference's operator around a matcher: what it does with
+// watermarks, clocks and keys.
+type keyed struct {
+	t     *testing.T
+	c     *testCase
+	m     *pattern.Matcher[event]
+	keys  map[int]*pattern.Key[event]
+	order []int
+	out   *pattern.Output[event]
+	less  func(a, b *event) bool
+	now   int64
+	flush int64 // when records that wait for the clock are taken; 0: never
+	got   result
+	late  []int
+}
+
+// runOperator runs a case of the reference's operator.
+func runOperator(t *testing.T, c *testCase, v variant) {
+	t.Helper()
+	k := &keyed{t: t, c: c, m: pattern.NewMatcher(compile(t, c, v.opts)), keys: map[int]*pattern.Key[event]{}, out: &pattern.Output[event]{Want: c.Timeouts}}
+	if c.Operator.TieBreak == "price" {
+		k.less = func(a, b *event) bool { return a.Price < b.Price }
+	}
+	water := int64(math.MinInt64)
+	for at := range c.Input {
+		o := &c.Input[at]
+		switch {
+		case o.Restart:
+			k.restore()
+		case o.Water != nil:
+			if water = max(water, nanos(*o.Water)); c.Operator.Time == "event" {
+				k.each(at, func(key *pattern.Key[event]) (int64, error) {
+					if err := k.m.Drain(key, water, k.now, k.less, k.out); err != nil {
+						return 0, err
+					}
+					return water, k.m.Advance(key, water, k.out)
+				})
+			}
+		case o.ProcTime != nil && o.Seq == 0:
+			k.clock(at, nanos(*o.ProcTime))
+		default:
+			k.record(at, o, water)
+		}
+		if v.cut {
+			k.restore()
+		}
+	}
+	var want result
+	for _, e := range c.Expect.Matches {
+		want.matches = append(want.matches, fmt.Sprintf("%d %d %s", e.At, e.TS, e.stages()))
+	}
+	for _, e := range c.Expect.Timeouts {
+		want.timeouts = append(want.timeouts, fmt.Sprintf("%d %d %s", e.At, e.Timeout, e.stages()))
+	}
+	compare(t, v, k.got, want)
+	if !slices.Equal(k.late, c.Expect.Late) {
+		t.Errorf("%s: late %v, want %v", v.name, k.late, c.Expect.Late)
+	}
+}
+
+// record takes an event: at once, or when its time has come.
+func (k *keyed) record(at int, o *op, water int64) {
+	id := 0
+	if k.c.Operator.KeyBy == "id" {
+		id = o.ID
+	}
+	if k.keys[id] == nil {
+		k.keys[id] = &pattern.Key[event]{}
+		k.order = append(k.order, id)
+	}
+	key, e := k.keys[id], o.event()
+	var err error
+	switch {
+	case k.c.Operator.Time == "event" && nanos(o.TS) <= water:
+		k.late = append(k.late, o.Seq)
+	case k.c.Operator.Time == "event":
+		err = k.m.Buffer(key, nanos(o.TS), &e)
+	case k.less != nil:
+		err = k.m.Buffer(key, k.now, &e)
+		k.flush = k.now + ms
+	default:
+		err = k.m.Process(key, k.now, k.now, &e, k.out)
+		k.take(at)
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// clock moves processing time; windows end a millisecond late there.
+func (k *keyed) clock(at int, now int64) {
+	k.now = now
+	k.each(at, func(key *pattern.Key[event]) (int64, error) {
+		if k.flush > 0 && now >= k.flush {
+			if err := k.m.Drain(key, now, now, k.less, k.out); err != nil {
+				return now, err
+			}
+		}
+		if due, ok := k.m.Due(key); ok && due+ms <= now {
+			return now, k.m.Advance(key, now, k.out)
+		}
+		return now, nil
+	})
+}
+
+func (k *keyed) each(at int, f func(*pattern.Key[event]) (int64, error)) {
+	for _, id := range k.order {
+		if _, err := f(k.keys[id]); err != nil {
+			k.t.Fatal(err)
+		}
+		k.take(at)
+	}
+}
+
+func (k *keyed) take(at int) {
+	for i := range k.out.Matches {
+		m := &k.out.Matches[i]
+		k.got.matches = append(k.got.matches, fmt.Sprintf("%d %d %s", at, millis(m.At), stagesOf(m)))
+	}
+	for i := range k.out.Timeouts {
+		m := &k.out.Timeouts[i]
+		k.got.timeouts = append(k.got.timeouts, fmt.Sprintf("%d %d %s", at, millis(m.Ended), stagesOf(&m.Match)))
+	}
+	k.out.Reset()
+}
+
+func (k *keyed) restore() {
+	for id, key := range k.keys {
+		k.keys[id] = restored(k.t, k.m, key)
+	}
+}
 
 // runBuild plays the calls of a build case.
 func runBuild(t *testing.T, c *testCase) {

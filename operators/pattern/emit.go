@@ -103,7 +103,7 @@ func (m *Matcher[T]) expireHeap(k *Key[T], now int64) []run[T] {
 	for _, r := range k.heap {
 		if r.path != nil {
 			at := m.p.expiry(&r)
-			if at <= now {
+			if at <= now && at != never {
 				ended = append(ended, r)
 				continue
 			}

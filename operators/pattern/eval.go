@@ -80,12 +80,7 @@ func (e *evaluator[T]) eval(id int32, p *Program[T], path *link[T]) bool {
 
 func (e *evaluator[T]) leaf(id int32, x *expr[T], p *Program[T], path *link[T]) bool {
 	if f := e.fieldOf[id]; f >= 0 {
-		if e.fieldGen[f] != e.gen {
-			e.evals++
-			e.fieldGen[f] = e.gen
-			e.fieldHit[f] = e.table.fields[f].values[e.table.fields[f].get(e.val)]
-		}
-		return e.fieldHit[f] == id
+		return e.hit(f) == id
 	}
 	e.evals++
 	switch x.leaf.kind {
@@ -99,4 +94,14 @@ func (e *evaluator[T]) leaf(id int32, x *expr[T], p *Program[T], path *link[T]) 
 		return x.leaf.test(a, e.val)
 	}
 	return x.leaf.simple(e.at, e.val)
+}
+
+// hit returns the Equal condition on a field that holds; 0 if none does.
+func (e *evaluator[T]) hit(f int32) int32 {
+	if e.fieldGen[f] != e.gen {
+		e.evals++
+		e.fieldGen[f] = e.gen
+		e.fieldHit[f] = e.table.fields[f].values[e.table.fields[f].get(e.val)]
+	}
+	return e.fieldHit[f]
 }
