@@ -104,29 +104,16 @@ func moveAll(old *segment, to func(pos uint64) *segment, payload bool) bool {
 }
 
 // split replaces s by two segments, for the lower and the upper half of its
-// positions. It reports false when one of them would still have no room.
+// positions. It reports false when even much overflow does not make room in one of
+// them.
 func (t *Table) split(s *segment) bool {
-	mem, old := t.b.mem, *s
+	old := *s
 	bit := uint64(1) << (63 - s.depth)
 	up := t.b.newSegment(t)
 	up.depth, up.prefix = s.depth+1, s.prefix|bit
 	up.onDisk, up.dirtyEpoch = s.onDisk, 0
 	s.depth++
-	s.arena = arena{}
-	size := min(old.mem.size, maxSegment)
-	if old.count < old.limit/2 { // split because of its payload
-		size = max(old.mem.size/2, minSegment)
-	}
-	s.newSlots(mem, size, old.overflow())
-	up.newSlots(mem, size, old.overflow())
-	if !moveAll(&old, func(pos uint64) *segment {
-		if pos&bit != 0 {
-			return up
-		}
-		return s
-	}, true) {
-		s.release()
-		up.release()
+	if !t.halve(&old, s, up, bit) {
 		t.b.dropSegment(up)
 		*s = old
 		return false
@@ -138,6 +125,40 @@ func (t *Table) split(s *segment) bool {
 		t.b.enlist(up)
 	}
 	return true
+}
+
+// halve moves the entries of old into s and up, by a bit of their positions. A half
+// that entries crowd at the end of needs more overflow slots, and one that has
+// nearly all entries of a large segment as much memory as that.
+func (t *Table) halve(old, s, up *segment, bit uint64) bool {
+	mem := t.b.mem
+	size := min(old.mem.size, maxSegment)
+	if old.count < old.limit/2 { // split because of its payload
+		size = max(old.mem.size/2, minSegment)
+	}
+	to := func(pos uint64) *segment {
+		if pos&bit != 0 {
+			return up
+		}
+		return s
+	}
+	for ; size <= old.mem.size; size *= 2 {
+		for overflow := old.overflow(); ; overflow *= 2 {
+			s.arena, up.arena = arena{}, arena{}
+			s.newSlots(mem, size, overflow)
+			up.newSlots(mem, size, overflow)
+			if moveAll(old, to, true) {
+				return true
+			}
+			most := s.overflow() < overflow // no more can be had of this size
+			s.release()
+			up.release()
+			if most {
+				break
+			}
+		}
+	}
+	return false
 }
 
 // link enters the upper half of a segment of the given depth in the directory.

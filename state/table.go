@@ -173,11 +173,21 @@ func (t *Table) admitU64(hash, key uint64) (s *segment, i int, slot unsafe.Point
 // room says that slot i of s may be filled with an entry of that hash. Otherwise
 // it has made room, and the slot has to be looked for again.
 func (t *Table) room(s *segment, i int, hash uint64) bool {
-	if s.count >= s.limit || i >= s.slots-1 || s.arena.live > 2*maxPayload && s.count >= 32 {
+	if s.count >= s.limit || s.arena.live > 2*maxPayload && s.count >= 32 {
 		t.grow(s)
 		return false
 	}
-	return i-s.homeOf(t.position(hash)) <= maxProbe || !t.spread(s)
+	end := i >= s.slots-1
+	if !end && i-s.homeOf(t.position(hash)) <= maxProbe {
+		return true
+	}
+	if t.spread(s) {
+		return false
+	}
+	if end {
+		t.grow(s)
+	}
+	return !end
 }
 
 // fill makes a slot whose key is set into a fresh entry; the caller marks it.
