@@ -173,6 +173,10 @@ func TestConformance(t *testing.T) {
 			case "nfa":
 				for _, v := range variants(&c) {
 					runNFA(t, &c, v)
+					if v.cut && c.Expect.Error == "" {
+						v.name += ", in the operator"
+						runNode(t, &c, v)
+					}
 				}
 			case "operator":
 				for _, v := range variants(&c) {

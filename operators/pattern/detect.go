@@ -46,9 +46,6 @@ type entry[K comparable, T any] struct {
 	behind bool // listed in Detector.behind
 	// timer is the earliest timer that the key is known to have; never if none.
 	timer int64
-	// at and n number what the key emits at one time.
-	at int64
-	n  uint64
 	// next is another key of the same hash.
 	next *entry[K, T]
 }
@@ -59,6 +56,12 @@ type arrival[K comparable, T any] struct {
 	hash uint64
 	key  K
 	val  T
+}
+
+// number counts what a key emits at one time.
+type number struct {
+	at int64
+	n  uint64
 }
 
 // Detector is the pattern operator of one subtask.
@@ -90,9 +93,16 @@ type Detector[K comparable, T, R, TO any] struct {
 	done    int // of pending
 	sent    int64
 
+	// numbers counts, by key hash, what has been emitted at one time since the last
+	// watermark; no emission of that time comes after it.
+	numbers map[uint64]number
+	// from is the origin of the record in hand, in processing time.
+	from base.Origin
+
 	// What is in hand.
 	cur    *entry[K, T]
-	byTime uint64
+	byTime uint64 // of the pattern and of whether time completed the match
+	at     int64
 	meta   base.Meta
 	r      R
 	to     TO
@@ -110,7 +120,7 @@ type Detector[K comparable, T, R, TO any] struct {
 func Detect[K comparable, T, R, TO any](s *operators.Subtask, spec DetectSpec[K, T, R, TO], out operators.Consumer[R], timeouts operators.Consumer[TO], late operators.Consumer[T]) (operators.Consumer[T], *Detector[K, T, R, TO]) {
 	n := &Detector[K, T, R, TO]{
 		s: s, spec: spec, out: out.One, outs: timeouts.One, late: late.One, hash: base.HashString(spec.UID),
-		cache: map[uint64]*entry[K, T]{}, blank: &entry[K, T]{}, sorted: true, sent: base.MinTime,
+		cache: map[uint64]*entry[K, T]{}, blank: &entry[K, T]{}, numbers: map[uint64]number{}, sorted: true, sent: base.MinTime,
 		ints: spec.Keys.Kind() == codec.KeyUint64, prog: reached{w: base.MinTime, schema: base.HashString(spec.Keys.Schema().String())},
 	}
 	n.spec.Cache, n.spec.Park = cmp.Or(spec.Cache, 1<<16), cmp.Or(spec.Park, 1<<18)
@@ -186,7 +196,8 @@ func (n *Detector[K, T, R, TO]) one(m *base.Meta, v *T) {
 func (n *Detector[K, T, R, TO]) now(m *base.Meta, v *T) {
 	e := n.open(m.Hash, n.spec.Key(*v))
 	at := n.s.Env.Clock.Now()
-	n.meta.Time = m.Time
+	n.meta.Time, n.from = m.Time, m.Origin
+	clear(n.numbers)
 	n.s.Fail(n.set.Process(&e.state, at, at, v, n.sink))
 	n.close(e)
 }
@@ -221,6 +232,7 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 		}
 	}
 	n.sent = w
+	clear(n.numbers)
 	return true
 }
 
@@ -351,23 +363,26 @@ func (n *Detector[K, T, R, TO]) found(id string, out *Output[T]) {
 // begin sets the metadata of what is emitted next. Its origin is the same in every
 // replay: the operator, the time, the key, the pattern, and a running number.
 func (n *Detector[K, T, R, TO]) begin(id string, at int64, byTime bool) {
-	e := n.cur
-	if e.at != at {
-		e.at, e.n = at, 0
-	}
-	n.byTime = base.Mix(base.HashString(id), 0)
+	n.at, n.byTime = at, base.Mix(base.HashString(id), 0)
 	if byTime {
 		n.byTime = base.Mix(base.HashString(id), 1)
 	}
-	if !n.spec.Processing {
-		n.meta.Time = max(at, n.sent)
-	}
-	n.meta.Hash = e.hash
+	n.meta.Hash = n.cur.hash
 	n.meta.Origin = base.Origin{Split: n.hash, Pos: uint64(at)}
+	switch {
+	case !n.spec.Processing:
+		n.meta.Time = max(at, n.sent)
+	case !byTime:
+		n.meta.Origin.Pos = base.Mix(base.Mix(n.from.Split, n.from.Pos), n.from.Emit)
+	}
 }
 
 func (n *Detector[K, T, R, TO]) stamp() {
-	e := n.cur
-	e.n++
-	n.meta.Origin.Emit = base.Mix(base.Mix(e.hash, n.byTime), e.n)
+	c := n.numbers[n.cur.hash]
+	if c.at != n.at {
+		c = number{at: n.at}
+	}
+	c.n++
+	n.numbers[n.cur.hash] = c
+	n.meta.Origin.Emit = base.Mix(base.Mix(n.cur.hash, n.byTime), c.n)
 }

@@ -2,7 +2,6 @@ package pattern
 
 import (
 	"encoding/binary"
-	"math"
 
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/state"
@@ -18,7 +17,7 @@ func (n *Detector[K, T, R, TO]) open(hash uint64, k K) *entry[K, T] {
 		}
 	}
 	e := n.blank
-	*e = entry[K, T]{key: k, hash: hash, timer: never, at: math.MinInt64, state: SetKey[T]{subs: e.state.subs[:0], queue: e.state.queue[:0]}}
+	*e = entry[K, T]{key: k, hash: hash, timer: never, state: SetKey[T]{subs: e.state.subs[:0], queue: e.state.queue[:0]}}
 	n.cur = e
 	blob, ok := n.table.GetVar(hash, n.encodeKey(k))
 	if !ok {

@@ -415,38 +415,46 @@ func text(w []slot, idx []int) string {
 	return strings.Join(names, " ")
 }
 
-// build makes the pattern for the matcher.
+// build makes the pattern for the matcher, buildRec the same for the operator.
 func (p *refPattern) build() *pattern.Pattern[event] {
-	out := buildChain(p.elems)
+	return buildFor(p, func(e event) byte { return e.Name[0] })
+}
+
+func (p *refPattern) buildRec() *pattern.Pattern[rec] {
+	return buildFor(p, func(r rec) byte { return r.E.Name[0] })
+}
+
+func buildFor[T any](p *refPattern, letter func(T) byte) *pattern.Pattern[T] {
+	out := buildChain(p.elems, letter)
 	if p.window > 0 {
 		out.Within(time.Duration(p.window) * time.Millisecond)
 	}
 	return out.SkipStrategy(p.skip)
 }
 
-func buildChain(chain []*refElem) *pattern.Pattern[event] {
-	var p *pattern.Pattern[event]
+func buildChain[T any](chain []*refElem, letter func(T) byte) *pattern.Pattern[T] {
+	var p *pattern.Pattern[T]
 	for i, e := range chain {
 		fits := e.fits
-		where := func(v event) bool { return fits.has(v.Name[0]) }
+		where := func(v T) bool { return fits.has(letter(v)) }
 		switch {
 		case e.group != nil && i == 0:
-			p = pattern.BeginGroup(buildChain(e.group))
+			p = pattern.BeginGroup(buildChain(e.group, letter))
 		case e.group != nil:
-			g := buildChain(e.group)
-			p = map[byte]func(*pattern.Pattern[event]) *pattern.Pattern[event]{'n': p.NextGroup, 'f': p.FollowedByGroup, 'a': p.FollowedByAnyGroup}[e.how](g)
+			g := buildChain(e.group, letter)
+			p = map[byte]func(*pattern.Pattern[T]) *pattern.Pattern[T]{'n': p.NextGroup, 'f': p.FollowedByGroup, 'a': p.FollowedByAnyGroup}[e.how](g)
 		case i == 0:
 			p = pattern.Begin(e.name, where)
 		default:
-			p = map[byte]func(string, ...func(event) bool) *pattern.Pattern[event]{
+			p = map[byte]func(string, ...func(T) bool) *pattern.Pattern[T]{
 				'n': p.Next, 'f': p.FollowedBy, 'a': p.FollowedByAny, '!': p.NotNext, '-': p.NotFollowedBy}[e.how](e.name, where)
 		}
-		e.quantify(p)
+		quantify(e, p, letter)
 	}
 	return p
 }
 
-func (e *refElem) quantify(p *pattern.Pattern[event]) {
+func quantify[T any](e *refElem, p *pattern.Pattern[T], letter func(T) byte) {
 	if e.quant {
 		switch {
 		case e.to == 0:
@@ -470,7 +478,7 @@ func (e *refElem) quantify(p *pattern.Pattern[event]) {
 		p.Greedy()
 	}
 	if u := e.until; u != 0 {
-		p.Until(func(v event) bool { return u.has(v.Name[0]) })
+		p.Until(func(v T) bool { return u.has(letter(v)) })
 	}
 }
 

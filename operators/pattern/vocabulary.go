@@ -151,13 +151,13 @@ func (v Vocabulary[T]) suffixed(name string, data json.RawMessage) (Cond[T], err
 	}
 	for field, f := range v.Number {
 		if op, ok := strings.CutPrefix(name, field+"_"); ok {
-			return number(name, op, f, data)
+			return numeric(name, op, f, data)
 		}
 	}
 	return Cond[T]{}, fmt.Errorf("no such condition")
 }
 
-func number[T any](name, op string, f func(*T) (float64, bool), data json.RawMessage) (Cond[T], error) {
+func numeric[T any](name, op string, f func(*T) (float64, bool), data json.RawMessage) (Cond[T], error) {
 	value := func(e *T) float64 { x, _ := f(e); return x }
 	switch op {
 	case "eq_first_of", "gt_last_of":
