@@ -293,11 +293,11 @@ func (m *machine) addList(s *cellStore, t int64) {
 // horizon become those of the next, and what was open is closed.
 func (m *machine) advanceCells(s *cellStore, old, c int64) {
 	if m.dense(s) {
-		m.advanceRings(s, old, c)
+		m.advanceRings(s, c)
 		return
 	}
 	if s.exact || floorDiv(old, s.levels[0].hop) != floorDiv(c, s.levels[0].hop) {
-		m.coarsen(s, c)
+		m.coarsen(s, old, c)
 	}
 	open := m.get(s.sec, secOpen)
 	if open == 0 {
@@ -348,24 +348,36 @@ func (m *machine) closeInPlace(s *cellStore, c int64, n int) {
 	}
 }
 
-// coarsen cuts the closed cells to the tiles of clock c, and drops those that no
-// horizon reaches.
-func (m *machine) coarsen(s *cellStore, c int64) {
-	n := m.closed(s)
+// coarsen cuts the closed cells, which are in the tiles of clock old, to those of
+// clock c, and drops those that no horizon reaches.
+func (m *machine) coarsen(s *cellStore, old, c int64) {
+	b := m.bytes(s.sec)
+	b = b[:len(b)-m.get(s.sec, secOpen)*s.size]
+	m.bounds(s.levels, c)
+	l := len(s.levels) - 1
 	drop, changed := 0, false
-	for i := range n {
-		t := geti(m.cell(s, i), 0)
-		tile, ok := tileAt(s.levels, c, t)
-		if !ok {
+	before := s.levels[max(0, l-1)].lo(old)
+	for i := 0; i < len(b); i += s.size {
+		t := geti(b, i)
+		if t < m.los[len(m.los)-1] {
 			drop++
 			continue
 		}
-		if t >= s.levels[0].lo(c) {
+		for l > 0 && t >= m.los[l-1] {
+			if l--; l > 0 {
+				before = s.levels[l-1].lo(old)
+			}
+		}
+		if l == 0 {
 			break // the rest is in the finest tiles
 		}
-		if tile != t {
+		// What has been in a coarser level before is so still, in the same tile.
+		if t < before {
+			continue
+		}
+		if tile := s.levels[l].tile(t); tile != t {
 			changed = true
-			puti(m.cell(s, i), 0, tile)
+			puti(b, i, tile)
 		}
 	}
 	if drop > 0 {
@@ -373,6 +385,14 @@ func (m *machine) coarsen(s *cellStore, c int64) {
 	}
 	if changed {
 		m.joinCells(s)
+	}
+}
+
+// bounds computes where the windows of all levels begin.
+func (m *machine) bounds(levels []level, c int64) {
+	m.los = m.los[:0]
+	for i := range levels {
+		m.los = append(m.los, levels[i].lo(c))
 	}
 }
 

@@ -82,6 +82,7 @@ type machine struct {
 
 	buf    []byte // a cell, or several, on the way
 	accs   []acc  // by channel
+	los    []int64
 	items  itemTable
 	regs   []byte
 	sketch []bucket

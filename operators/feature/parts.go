@@ -129,6 +129,10 @@ func mergeInto(mask uint8, dst, src []byte) {
 		return
 	}
 	na := le.Uint32(dst)
+	if mask == pN {
+		le.PutUint32(dst, uint32(min(uint64(na)+uint64(nb), math.MaxUint32)))
+		return
+	}
 	if na == 0 {
 		copy(dst, src[:maskSize(mask)])
 		return
@@ -176,6 +180,10 @@ func spread(na, nb, sa, sb float64) float64 {
 func (a *acc) plus(mask uint8, b []byte) {
 	nb := int64(le.Uint32(b))
 	if nb == 0 {
+		return
+	}
+	if mask == pN {
+		a.n += nb
 		return
 	}
 	if a.n == 0 {

@@ -11,8 +11,8 @@ package feature
 // of van Herk and of Gil and Werman, with blocks that lie at fixed times, which
 // makes the order of additions a matter of the tiles alone.
 //
-// Bytes: the open payload; then for each level: number of the clock's tile (i64),
-// prefix, slots. A payload is the parts of the channels that the level uses. A
+// Bytes: the open payload; then for each level: number of the clock's tile and its
+// slot (i64), prefix, slots. A payload is the parts of the channels that the level uses. A
 // lifetime has a prefix only.
 
 // ringPlan is the layout of the dense form.
@@ -33,12 +33,17 @@ type ringLevel struct {
 
 // ringChan is a channel as a level keeps it.
 type ringChan struct {
-	ch, mask, off int
+	ch, off int
+	src     int // offset in a payload of all channels
+	mask    uint8
 }
+
+// ringHeader is the size of what is in front of the prefix of a level.
+const ringHeader = 16
 
 // denseCells is the number of tiles of a key from which it gets the dense form,
 // unless that is smaller before.
-const denseCells = 40
+const denseCells = 24
 
 func planRings(s *cellStore) *ringPlan {
 	r := &ringPlan{open: s.size - s.pay}
@@ -47,14 +52,14 @@ func planRings(s *cellStore) *ringPlan {
 		lv := ringLevel{off: off}
 		for c := range s.chans {
 			if ch := &s.chans[c]; ch.used>>l&1 != 0 {
-				lv.chans = append(lv.chans, ringChan{c, int(ch.mask), lv.stride})
+				lv.chans = append(lv.chans, ringChan{c, lv.stride, ch.off, ch.mask})
 				lv.stride += maskSize(ch.mask)
 			}
 		}
 		if s.levels[l].w != forever {
 			lv.slots = s.levels[l].n + 1
 		}
-		off += 8 + lv.stride*int(1+lv.slots)
+		off += ringHeader + lv.stride*int(1+lv.slots)
 		r.levels = append(r.levels, lv)
 	}
 	r.size = off
@@ -81,7 +86,9 @@ func (m *machine) makeDense(s *cellStore) {
 	}
 	for l := range r.levels {
 		if s.levels[l].w != forever {
-			puti(b, r.levels[l].off, floorDiv(c, s.levels[l].hop))
+			now := floorDiv(c, s.levels[l].hop)
+			puti(b, r.levels[l].off, now)
+			puti(b, r.levels[l].off+8, now-floorDiv(now, r.levels[l].slots)*r.levels[l].slots)
 		}
 	}
 	for i := range n {
@@ -98,33 +105,41 @@ func (m *machine) makeDense(s *cellStore) {
 func (m *machine) addLevel(s *cellStore, l int, b []byte, t int64, pay []byte) {
 	lv := &s.rings.levels[l]
 	b = b[lv.off:]
-	prefix := b[8:]
+	prefix := b[ringHeader:]
 	if lv.slots == 0 {
-		lv.mergeFrom(s, prefix, pay)
+		lv.mergeFrom(prefix, pay)
 		return
 	}
 	now, tile := geti(b, 0), floorDiv(t, s.levels[l].hop)
 	if now-tile >= lv.slots {
 		return
 	}
-	slots := b[8+lv.stride:]
-	block := floorDiv(now, lv.slots) * lv.slots
+	slots := b[ringHeader+lv.stride:]
+	block := now - geti(b, 8)
 	if tile >= block {
-		lv.mergeFrom(s, slots[int(tile-block)*lv.stride:], pay)
-		lv.mergeFrom(s, prefix, pay)
+		lv.mergeFrom(slots[int(tile-block)*lv.stride:], pay)
+		lv.mergeFrom(prefix, pay)
 		return
 	}
 	// It counts in every sum from its tile or one before it.
 	for i := now - block + 1; i <= tile-block+lv.slots; i++ {
-		lv.mergeFrom(s, slots[int(i)*lv.stride:], pay)
+		lv.mergeFrom(slots[int(i)*lv.stride:], pay)
 	}
 }
 
+// addNow adds a payload of all channels to the clock's tile.
+func (lv *ringLevel) addNow(b, pay []byte) {
+	if lv.slots > 0 {
+		lv.mergeFrom(b[ringHeader+lv.stride*int(1+geti(b, 8)):], pay)
+	}
+	lv.mergeFrom(b[ringHeader:], pay)
+}
+
 // mergeFrom adds a payload of all channels to one of the level.
-func (lv *ringLevel) mergeFrom(s *cellStore, dst, pay []byte) {
+func (lv *ringLevel) mergeFrom(dst, pay []byte) {
 	for i := range lv.chans {
 		c := &lv.chans[i]
-		mergeInto(uint8(c.mask), dst[c.off:], pay[s.chans[c.ch].off:])
+		mergeInto(c.mask, dst[c.off:], pay[c.src:])
 	}
 }
 
@@ -132,20 +147,21 @@ func (lv *ringLevel) mergeFrom(s *cellStore, dst, pay []byte) {
 func (lv *ringLevel) merge(dst, src []byte) {
 	for i := range lv.chans {
 		c := &lv.chans[i]
-		mergeInto(uint8(c.mask), dst[c.off:], src[c.off:])
+		mergeInto(c.mask, dst[c.off:], src[c.off:])
 	}
 }
 
 // advanceRings closes what is open and moves the rings to clock c.
-func (m *machine) advanceRings(s *cellStore, old, c int64) {
+func (m *machine) advanceRings(s *cellStore, c int64) {
 	r := s.rings
 	b := m.bytes(s.sec)
 	open := m.get(s.sec, secOpen) != 0
 	for l := range r.levels {
+		lv := &r.levels[l]
 		if open {
-			m.addLevel(s, l, b, old, b)
+			lv.addNow(b[lv.off:], b)
 		}
-		if lv := &r.levels[l]; lv.slots > 0 {
+		if lv.slots > 0 {
 			if now, next := geti(b, lv.off), floorDiv(c, s.levels[l].hop); next != now {
 				lv.turn(b[lv.off:], now, next)
 			}
@@ -159,15 +175,19 @@ func (m *machine) advanceRings(s *cellStore, old, c int64) {
 
 // turn moves a ring from one tile to a later one.
 func (lv *ringLevel) turn(b []byte, now, next int64) {
+	prefix, slots := b[ringHeader:ringHeader+lv.stride], b[ringHeader+lv.stride:ringHeader+lv.stride*int(1+lv.slots)]
+	r := int(geti(b, 8))
+	r2 := r + int(min(next-now, 2*lv.slots))
 	puti(b, 0, next)
-	prefix, slots := b[8:8+lv.stride], b[8+lv.stride:8+lv.stride*int(1+lv.slots)]
-	from, to := floorDiv(now, lv.slots), floorDiv(next, lv.slots)
-	r, r2 := int(now-from*lv.slots), int(next-to*lv.slots)
-	switch {
-	case from == to:
+	if r2 < int(lv.slots) { // in the same block
+		puti(b, 8, int64(r2))
 		clear(slots[(r+1)*lv.stride : (r2+1)*lv.stride])
 		return
-	case to == from+1 && next-now < lv.slots:
+	}
+	r2 = int(next - floorDiv(next, lv.slots)*lv.slots)
+	puti(b, 8, int64(r2))
+	switch {
+	case next-now < lv.slots: // in the next block
 		clear(slots[(r+1)*lv.stride:])
 		for i := r - 1; i > r2; i-- {
 			lv.merge(slots[i*lv.stride:], slots[(i+1)*lv.stride:])
@@ -213,9 +233,8 @@ func (m *machine) readRings(s *cellStore) {
 		d := b[lv.off:]
 		next := -1
 		if lv.slots > 0 {
-			now := geti(d, 0)
-			if i := now - floorDiv(now, lv.slots)*lv.slots + 1; i < lv.slots {
-				next = 8 + lv.stride*int(1+i)
+			if i := geti(d, 8) + 1; i < lv.slots {
+				next = ringHeader + lv.stride*int(1+i)
 			}
 		}
 		for i := range lv.chans {
@@ -223,9 +242,9 @@ func (m *machine) readRings(s *cellStore) {
 			a := &m.accs[c.ch]
 			a.n = 0
 			if next >= 0 {
-				a.plus(uint8(c.mask), d[next+c.off:])
+				a.plus(c.mask, d[next+c.off:])
 			}
-			a.plus(uint8(c.mask), d[8+c.off:])
+			a.plus(c.mask, d[ringHeader+c.off:])
 		}
 		m.outScalars(s.outs[l])
 	}
@@ -248,11 +267,11 @@ func (p *plan) touch(b []byte) (x byte) {
 		for l := range s.rings.levels {
 			lv := &s.rings.levels[l]
 			at := off + lv.off
-			x += b[at] + b[at+8+lv.stride-1]
+			x += b[at+ringHeader+lv.stride-1]
 			if lv.slots > 0 {
-				now := geti(b, at)
-				r := int(now - floorDiv(now, lv.slots)*lv.slots)
-				x += b[at+8+lv.stride*(1+r)]
+				// Both the clock's slot and the one behind it.
+				o := at + ringHeader + lv.stride*int(1+geti(b, at+8))
+				x += b[o] + b[min(o+2*lv.stride, len(b))-1]
 			}
 		}
 	}
