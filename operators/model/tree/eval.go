@@ -66,43 +66,57 @@ func (m *Model) add(to *float64, leaf int32) {
 
 // walk returns the leaf that a row reaches.
 func (m *Model) walk(at int32, row []float64) int32 {
+	nodes := m.nodes
 	for at >= 0 {
-		n := &m.nodes[at]
-		at = n.child[m.side(n, row[n.feature])&1]
+		n := &nodes[at]
+		if x := row[n.feature]; n.kind == compare {
+			at = n.next(x)
+		} else {
+			at = n.child[m.rare(n, x)&1]
+		}
 	}
 	return ^at
 }
 
 // walk4 is walk for four rows.
 func (m *Model) walk4(root int32, r0, r1, r2, r3 []float64) (leaf [4]int32) {
+	nodes := m.nodes
 	a, b, c, d := root, root, root, root
-	for a >= 0 && b >= 0 && c >= 0 && d >= 0 {
-		na, nb, nc, nd := &m.nodes[a], &m.nodes[b], &m.nodes[c], &m.nodes[d]
-		a = na.child[m.side(na, r0[na.feature])&1]
-		b = nb.child[m.side(nb, r1[nb.feature])&1]
-		c = nc.child[m.side(nc, r2[nc.feature])&1]
-		d = nd.child[m.side(nd, r3[nd.feature])&1]
+	for a|b|c|d >= 0 {
+		na, nb, nc, nd := &nodes[a], &nodes[b], &nodes[c], &nodes[d]
+		x0, x1, x2, x3 := r0[na.feature], r1[nb.feature], r2[nc.feature], r3[nd.feature]
+		if na.kind|nb.kind|nc.kind|nd.kind == compare {
+			a, b, c, d = na.next(x0), nb.next(x1), nc.next(x2), nd.next(x3)
+			continue
+		}
+		a, b, c, d = m.step(na, x0), m.step(nb, x1), m.step(nc, x2), m.step(nd, x3)
 	}
 	return [4]int32{m.walk(a, r0), m.walk(b, r1), m.walk(c, r2), m.walk(d, r3)}
 }
 
-// side returns 0 for left, 1 for right.
-func (m *Model) side(n *node, x float64) uint8 {
+// step returns the child that a value leads to.
+func (m *Model) step(n *node, x float64) int32 {
 	if n.kind == compare {
-		// Without branches: which way it goes cannot be foreseen.
-		var right, nan uint8
-		if x > n.value {
-			right = 1
-		}
-		if x != x {
-			nan = 1
-		}
-		return right | nan&n.missing
+		return n.next(x)
 	}
-	return m.rare(n, x)
+	return n.child[m.rare(n, x)&1]
 }
 
-// rare is side for the kinds other than compare.
+// next is step for nodes that compare. It has no branches: which way it goes
+// cannot be foreseen.
+func (n *node) next(x float64) int32 {
+	var right, nan uint8
+	if x > n.value {
+		right = 1
+	}
+	if x != x {
+		nan = 1
+	}
+	return n.child[(right|nan&n.missing)&1]
+}
+
+// rare returns the side, 0 for left, 1 for right, at nodes that do not only
+// compare.
 func (m *Model) rare(n *node, x float64) uint8 {
 	if n.kind == compareZero {
 		switch {
@@ -117,8 +131,9 @@ func (m *Model) rare(n *node, x float64) uint8 {
 		return n.missing
 	}
 	in, set := false, m.sets[int(n.value)]
-	// Categories are cut to whole numbers; what is beyond the set is not in it.
-	if x > -1 && x < float64(32*len(set)) {
+	// Categories are cut to whole numbers; what is beyond the set is not in it, and
+	// neither, for XGBoost, is anything below 0.
+	if x > -1 && x < float64(32*len(set)) && (x >= 0 || n.kind == inSetLeft) {
 		in = set[int(x)/32]>>(uint(x)%32)&1 != 0
 	}
 	if in == (n.kind == inSetLeft) {

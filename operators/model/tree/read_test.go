@@ -64,6 +64,15 @@ func TestSmallTree(t *testing.T) {
 			t.Errorf("%g, %g: %g, want %g", c.a, c.b, got[0], c.want)
 		}
 	}
+	m, err = tree.Read([]byte(header+strings.Replace(threeLeaves, "cat_threshold=24", "cat_threshold=25", 1)), tree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b, want := range map[float64]float64{0: 1, -0.9: 1, -1: 2, 1: 2, 32: 2} { // 0 is in the set
+		if got := predict(t, m, 0, b); got[0] != want {
+			t.Errorf("category %g: %g, want %g", b, got[0], want)
+		}
+	}
 	if f := m.Info().Features; len(f) != 2 || f[0] != "a" {
 		t.Errorf("features %q", f)
 	}
