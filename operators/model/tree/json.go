@@ -49,7 +49,6 @@ func decode(data []byte, v any) error {
 
 type lgbJSON struct {
 	Version      string          `json:"version"`
-	Classes      int             `json:"num_class"`
 	PerIteration int             `json:"num_tree_per_iteration"`
 	MaxFeature   int             `json:"max_feature_idx"`
 	Objective    string          `json:"objective"`

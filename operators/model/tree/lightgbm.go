@@ -9,12 +9,12 @@ import (
 
 // lgbHeader is what LightGBM's text and JSON have in common.
 type lgbHeader struct {
-	version               string
-	classes, perIteration int
-	maxFeature            int
-	objective             string
-	average               bool
-	features              []string
+	version      string
+	perIteration int
+	maxFeature   int
+	objective    string
+	average      bool
+	features     []string
 }
 
 // lightgbm sets the model up by the header.
@@ -132,7 +132,7 @@ func lgbTextHeader(s section) (h lgbHeader, err error) {
 	h.version, h.objective = s["version"], s["objective"]
 	h.features = strings.Fields(s["feature_names"])
 	_, h.average = s["average_output"]
-	for key, to := range map[string]*int{"num_class": &h.classes, "num_tree_per_iteration": &h.perIteration, "max_feature_idx": &h.maxFeature} {
+	for key, to := range map[string]*int{"num_tree_per_iteration": &h.perIteration, "max_feature_idx": &h.maxFeature} {
 		if *to, err = s.int(key); err != nil {
 			return h, err
 		}
