@@ -183,6 +183,16 @@ func TestExtremes(t *testing.T) {
 			t.Errorf("a constant score: %+v", got)
 		}
 	}
+	standard := nab.Profiles()[0]
+	flat := perfect[0] // without windows
+	flat[nab.Probation(len(flat))-1] = 1
+	if got := evaluate(t, c, perfect, standard); math.Abs(got.Value-100) > 1e-9 {
+		t.Errorf("a detection in the probation counts: %+v", got)
+	}
+	flat[nab.Probation(len(flat))] = 1
+	if got := evaluate(t, c, perfect, standard); math.Abs(got.Value-(100-100*0.11/18)) > 1e-9 {
+		t.Errorf("the first row after the probation: %+v", got)
+	}
 	nothing[1][3] = math.NaN()
 	if _, err := c.Evaluate(nothing, nab.Profiles()[0]); err == nil {
 		t.Error("a score that is no number was taken")
