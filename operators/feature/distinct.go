@@ -58,11 +58,8 @@ func (m *machine) addDistinct(d *distinctStore, t int64) {
 
 // covers says that having seen a at some time makes having seen b at or before it
 // of no account.
-func (m *machine) covers(d *distinctStore, a, b uint64) bool {
-	if m.estimated(d) {
-		return a>>8 == b>>8 && a >= b
-	}
-	return a == b
+func covers(estimated bool, a, b uint64) bool {
+	return a == b || estimated && a>>8 == b>>8 && a > b
 }
 
 // putSeen notes that a value was seen at time t.
@@ -72,11 +69,11 @@ func (m *machine) putSeen(d *distinctStore, t int64, h uint64, open bool) {
 	if open {
 		lo, hi = n-nopen, n
 	}
-	b := m.bytes(d.sec)
+	b, est := m.bytes(d.sec), m.estimated(d)
 	i := hi
 	for i > lo && geti(b, seenSize*(i-1)) > t {
 		i--
-		if m.covers(d, getu(b, seenSize*i+8), h) {
+		if covers(est, getu(b, seenSize*i+8), h) {
 			return
 		}
 	}
@@ -84,16 +81,16 @@ func (m *machine) putSeen(d *distinctStore, t int64, h uint64, open bool) {
 	for j := i - 1; j >= lo; j-- {
 		if e := getu(b, seenSize*j+8); e == h && geti(b, seenSize*j) == t {
 			return
-		} else if m.covers(d, h, e) {
+		} else if covers(est, h, e) {
 			m.remove(d.sec, seenSize*j, seenSize)
 			b, i = m.bytes(d.sec), i-1
 			if open {
 				nopen--
 			}
-			if !m.estimated(d) {
+			if !est {
 				break
 			}
-		} else if geti(b, seenSize*j) == t && m.covers(d, e, h) {
+		} else if geti(b, seenSize*j) == t && covers(est, e, h) {
 			return
 		}
 	}
@@ -189,8 +186,11 @@ func (h *hll) add(reg int, rank uint8) {
 		h.zeros--
 	}
 	h.regs[reg] = rank
-	h.sum += math.Ldexp(1, -int(rank)) - math.Ldexp(1, -int(old))
+	h.sum += inverse(rank) - inverse(old)
 }
+
+// inverse returns 2^−rank.
+func inverse(rank uint8) float64 { return math.Float64frombits(uint64(1023-int(rank)) << 52) }
 
 // count returns the estimate.
 func (h *hll) count() float64 {
