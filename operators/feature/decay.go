@@ -14,12 +14,12 @@ func (d *decay) faded(v float64, dt int64) float64 {
 // old says that what was last touched dt before is forgotten.
 func (d *decay) old(dt int64) bool { return float64(dt)/1e9 >= d.half*decayHalfLives }
 
-// join adds a value at time t to the pair (value, time) at an offset of the state;
-// the later of the two times is its new one.
+// joinDecay adds a value at time t to the pair (value, time) at an offset of the
+// state; the later of the two times is its new one. Two zeros are a pair of nothing.
 func (m *machine) joinDecay(d *decay, at int, v float64, t int64) {
 	have, from := getf(m.b, at), geti(m.b, at+8)
 	switch {
-	case have == 0 || t > from && d.old(t-from):
+	case have == 0 && from == 0 || t > from && d.old(t-from):
 		have, from = v, t
 	case t >= from:
 		have, from = d.faded(have, t-from)+v, t
@@ -50,9 +50,10 @@ func (m *machine) addDecay(i int, t int64) {
 // advanceDecay closes what is open.
 func (m *machine) advanceDecay(i int) {
 	at := headerSize + decaySize*i
-	if v := getf(m.b, at+16); v != 0 {
-		m.joinDecay(&m.p.decays[i], at, v, geti(m.b, at+24))
+	if v, t := getf(m.b, at+16), geti(m.b, at+24); v != 0 || t != 0 {
+		m.joinDecay(&m.p.decays[i], at, v, t)
 		putf(m.b, at+16, 0)
+		puti(m.b, at+24, 0)
 	}
 }
 
@@ -61,7 +62,7 @@ func (m *machine) readDecay(i int) {
 	d := &m.p.decays[i]
 	v, from := getf(m.b, headerSize+decaySize*i), geti(m.b, headerSize+decaySize*i+8)
 	dt := m.clock() - from
-	if v == 0 || d.old(dt) {
+	if v == 0 && from == 0 || d.old(dt) {
 		m.vec.setNone(d.field)
 		return
 	}

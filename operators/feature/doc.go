@@ -14,7 +14,8 @@
 // its key at the key's clock, the record in hand included: a record moves the
 // clock, and then the vector is read. A record that comes out of order moves no
 // clock: it is added to the past where it belongs, and gets the vector of the
-// clock. Whether an event at the clock itself counts is the boundary rule of the
+// clock. A record that counts in no feature does not make a key known, and a key
+// that has been silent for its longest horizon is forgotten with its clock. Whether an event at the clock itself counts is the boundary rule of the
 // group: by default only what happened strictly before the clock does, so neither
 // the record in hand nor others of the same time; [Group.Including] counts them.
 // In a group read at calendar boundaries, [Group.SnapshotEvery], the clock is the

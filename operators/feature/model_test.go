@@ -42,7 +42,7 @@ type modelFeature struct {
 	scale func(w []ev) float64
 }
 
-// visible returns the records that count at the clock, sorted.
+// model keeps the records of a key.
 type model struct {
 	all       []ev
 	clock     int64
@@ -50,6 +50,10 @@ type model struct {
 	including bool
 	period    int64
 	offset    int64
+	// A key is forgotten when it has been silent for expiry, and comes to be with a
+	// record that counts for some feature.
+	expiry int64
+	counts func(ev) bool
 }
 
 func (m *model) boundary(t int64) int64 {
@@ -66,8 +70,17 @@ func (m *model) boundary(t int64) int64 {
 // see takes a record and returns what counts for its vector.
 func (m *model) see(e ev) []ev {
 	c := m.boundary(e.at)
-	if !m.started || c > m.clock {
-		m.clock, m.started = c, true
+	if m.started && c > m.clock && c-m.clock >= m.expiry {
+		m.started = false
+	}
+	switch {
+	case !m.started && !m.counts(e):
+		m.clock = c
+		return nil
+	case !m.started:
+		m.clock, m.started, m.all = c, true, nil
+	case c > m.clock:
+		m.clock = c
 	}
 	if m.including {
 		m.all = append(m.all, e)
@@ -300,6 +313,8 @@ func modelFeatures() map[string]*modelFeature {
 		"excount": {f: feature.Count[ev]("excount").Exact(), want: plain(n), zero: true},
 		"exmean":  {f: feature.Mean("exmean", evValue).Exact().Where(evFlag), want: plain(mean), cond: evFlag, null: true, tol: 1e-12, scale: sumAbs},
 		"exdelta": {f: feature.Delta("exdelta", evValue).Exact(), want: plain(func(w []ev) any { return w[len(w)-1].v - w[0].v }), null: true},
+		"dcount":  {f: feature.DecayCount[ev]("dcount", halfLife).Where(evFlag), want: func(w []ev, c int64, _ time.Duration) any { return decayed(w, c, func(ev) float64 { return 1 }) }, cond: evFlag, zero: true, tol: 1e-9, scale: func(w []ev) float64 { return float64(len(w)) }},
+		"dsum":    {f: feature.DecaySum("dsum", evValue, halfLife), want: func(w []ev, c int64, _ time.Duration) any { return decayed(w, c, evValue) }, null: true, zero: true, tol: 1e-9, scale: sumAbs},
 		"p":       {f: feature.Percentile("p", evValue, 0.5), want: quantileOf(0.5), null: true, tol: 0.0100001},
 	}
 	return ms
@@ -327,4 +342,18 @@ func cats(w []ev) []string {
 		out = append(out, e.cat)
 	}
 	return out
+}
+
+const halfLife = 20 * time.Second
+
+// decayed sums values by their age; what is 64 half-lives old does not count.
+func decayed(w []ev, clock int64, f func(ev) float64) any {
+	s := 0.0
+	for _, e := range w {
+		s += f(e) * math.Pow(0.5, float64(clock-e.at)/float64(halfLife))
+	}
+	if clock-w[len(w)-1].at >= 64*int64(halfLife) {
+		return nil
+	}
+	return s
 }
