@@ -287,8 +287,6 @@ func largeBenches() []bench {
 func calibrate(d time.Duration) int {
 	const rounds = 50_000_000
 	start := time.Now()
-	spinSink = spin(rounds)
+	atomic.AddUint64(&sinkSum, spin(rounds))
 	return int(float64(d) * rounds / float64(time.Since(start)))
 }
-
-var spinSink uint64

@@ -15,7 +15,7 @@ var layers = map[string]int{
 	"engine": 4, "engine/...": 4,
 	"":         5,
 	"weirtest": 6, "cmd/...": 6, "examples/...": 6, "benchmarks/...": 6, "internal/torture": 6, "internal/torture/...": 6,
-	"internal/storefront": 6, "internal/storefront/...": 6, "internal/sim": 6, "internal/lint": 6, "internal/lint/...": 6,
+	"internal/storefront": 6, "internal/storefront/...": 6, "internal/nab": 4, "internal/sim": 6, "internal/lint": 6, "internal/lint/...": 6,
 }
 
 // sideways lists the imports within one layer that are allowed.

@@ -234,7 +234,7 @@ func TestTypedVectors(t *testing.T) {
 	type wrong struct {
 		A string  `feature:"n_1m"`
 		B float64 `feature:"absent"`
-		c float64 `feature:"n_1m"`
+		c float64 `feature:"n_1m"` //lint:ignore U1000 it is what is tested
 	}
 	_, err = feature.Bind[wrong](p.Schema())
 	for _, want := range []string{"wrong.A is a string", `wrong.B asks for the feature "absent"`, "wrong.c is not exported", "WEIR-0171"} {

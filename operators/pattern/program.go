@@ -102,7 +102,6 @@ type Option func(*options)
 type options struct {
 	flink         bool
 	onlyUnmatched bool
-	tie           bool
 	buckets       bool // in tests: buckets in FlinkCompat
 	limits        Limits
 }
