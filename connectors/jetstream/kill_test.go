@@ -165,7 +165,7 @@ func TestKilledServerLanes(t *testing.T) {
 	var past []old
 	zctx, stopZombie := context.WithCancel(ctx)
 	var zombies sync.WaitGroup
-	refused := 0
+	var refused atomic.Int32
 	zombies.Go(func() {
 		znc := dial(t, s.port)
 		zw := openThrough(t, testContext(t, znc))
@@ -186,13 +186,13 @@ func TestKilledServerLanes(t *testing.T) {
 				return
 			}
 			if errors.Is(err, connectors.ErrConflict) {
-				refused++
+				refused.Add(1)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
 	next, epoch := 0, base.Epoch(0)
-	for s.kills.Load() < killings() {
+	for s.kills.Load() < killings() || refused.Load() == 0 {
 		n := 1 + rng.IntN(999)
 		epoch++
 		o := old{messages(next, n), marker(epoch, 1, 1, 1, n), c.seq}
@@ -207,10 +207,7 @@ func TestKilledServerLanes(t *testing.T) {
 	stopZombie()
 	zombies.Wait()
 	s.end()
-	t.Logf("%d messages in %d chunks, %d kills, unknown outcomes %v, zombie refused %d times", next, epoch, s.kills.Load(), c.unknown, refused)
-	if refused == 0 {
-		t.Fatal("the test did not test: no zombie was refused")
-	}
+	t.Logf("%d messages in %d chunks, %d kills, unknown outcomes %v, zombie refused %d times", next, epoch, s.kills.Load(), c.unknown, refused.Load())
 	checkStored(t, ctx, nc, "OUT", "out.>", next)
 }
 
