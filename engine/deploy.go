@@ -130,7 +130,7 @@ func (g *generation) build(r *running) error {
 		ID: r.id, Job: j.uid, Subtask: r.sub, From: g.plan.Start.Record.Try(), Term: j.term, Gen: g.num,
 		Mailbox: r.mailbox, Inputs: r.inputs, Blob: opts.Blob, Clock: opts.Clock, Logger: opts.Logger,
 		CreditNanos: opts.creditNanos(), Report: func(m *protocol.Message) { g.coord.Report(m) },
-		Opened: g.taskOpened, Staged: g.blocks.put,
+		Opened: g.taskOpened, Staged: g.blocks.put, Uploads: &j.uploads,
 	}
 	if limit := opts.staged(); !opts.Manual { // whoever makes the checkpoints decides how much waits for them
 		cfg.Hold = func() bool { return g.staged.Load() > limit }

@@ -25,6 +25,8 @@ type Job struct {
 	term base.Term
 	// ckpt outlives the generations.
 	ckpt *checkpoint.Stats
+	// uploads counts those under way, of any generation.
+	uploads sync.WaitGroup
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -174,6 +176,7 @@ func (j *Job) Call(ctx context.Context, task string, index int, f func(*operator
 // supervise runs generations until one ends for good.
 func (j *Job) supervise(ctx context.Context) {
 	defer close(j.done)
+	defer j.awaitUploads()
 	defer j.cancel()
 	for {
 		err := j.generation(ctx)
@@ -194,6 +197,27 @@ func (j *Job) supervise(ctx context.Context) {
 			j.err = context.Cause(ctx)
 			return
 		}
+	}
+}
+
+// uploadPatience is how long a job that has ended waits for uploads that its tasks
+// left behind.
+const uploadPatience = 10 * time.Second
+
+// awaitUploads lets uploads end, so that nothing writes to the checkpoint store once
+// the job has ended, unless the store hangs.
+func (j *Job) awaitUploads() {
+	settled := make(chan struct{})
+	go func() {
+		j.uploads.Wait()
+		close(settled)
+	}()
+	timer := j.opts.Clock.NewTimer(uploadPatience)
+	defer timer.Stop()
+	select {
+	case <-settled:
+	case <-timer.C():
+		j.opts.Logger.Warn("the checkpoint store does not take an object; the job ends without waiting for it")
 	}
 }
 

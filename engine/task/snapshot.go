@@ -52,7 +52,7 @@ func (t *Task) snapshot(b protocol.Barrier) error {
 	}
 	if len(snap.Lanes) > 0 {
 		s.waiting++
-		go t.uploadBlocks(s, snap.Lanes)
+		t.Uploads.Go(func() { t.uploadBlocks(s, snap.Lanes) })
 	}
 	st := t.sub.Env.Stats
 	t.moved, t.seen = false, st.RecordsIn.Load()+st.TimersFired.Load()

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/weirflow/weir/engine/exchange"
@@ -53,9 +54,11 @@ type Config struct {
 	Opened func()
 	// Staged is given every sink block of the task, by its sum.
 	Staged func(protocol.SHA, []byte)
-	Blob   blob.Store
-	Clock  clock.Clock
-	Logger *slog.Logger
+	// Uploads counts uploads under way; they may outlive the task.
+	Uploads *sync.WaitGroup
+	Blob    blob.Store
+	Clock   clock.Clock
+	Logger  *slog.Logger
 	// CreditNanos is how much work may be under way on each input.
 	CreditNanos int64
 	// Hold, when it is true, makes a source pause: too much output waits in memory
