@@ -61,6 +61,7 @@ func (d *disk) enabled() bool { return d.dir != "" }
 // open opens Pebble once and returns it; nil after a fault.
 func (d *disk) open() *pebble.DB {
 	d.once.Do(func() {
+		limitArenas()
 		db, err := pebble.Open(d.dir, d.options())
 		if err != nil {
 			d.fail(err)
