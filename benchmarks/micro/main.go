@@ -125,6 +125,9 @@ func measure(b bench, reps int) (result, error) {
 		if !j.OK {
 			mark = "MISSES"
 		}
+		if bar.min == 0 && bar.max == 0 { // for information
+			mark = "no part of"
+		}
 		fmt.Printf("  %-44s %10.3f   %s the bar\n", bar.text, v, mark)
 	}
 	return r, nil
