@@ -145,12 +145,7 @@ func TestStreamCreatedAgain(t *testing.T) {
 	if err := js(t, nc).DeleteStream(ctx, "S"); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 { // the server may still be removing the files of the old one
-		if _, err := jetstream.Ensure(ctx, nc, spec); err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	ensure(t, ctx, nc, spec)
 	publish(t, ctx, nc, "S", 0, 20, subject("s"))
 	live.toEnd() // the reader that was open notices
 	wantFatal(t, live.err, jetstream.CodeIdentity, connectors.ErrIdentity, "was created at")

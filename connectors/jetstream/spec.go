@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/clock"
 )
 
 // StreamSpec describes a stream for Ensure. Everything but the name and the
@@ -85,8 +86,7 @@ func Ensure(ctx context.Context, nc *nats.Conn, spec StreamSpec) (created bool, 
 	defer cancel()
 	s, err := js.Stream(ctx, spec.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		_, err = js.CreateStream(ctx, want)
-		if err == nil {
+		if err = create(ctx, js, want); err == nil {
 			return true, nil
 		}
 		if !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
@@ -104,6 +104,23 @@ func Ensure(ctx context.Context, nc *nats.Conn, spec StreamSpec) (created bool, 
 		}
 	}
 	return false, checkSinkStream(have, 0, nil)
+}
+
+// storeFailed is the server's error code for a stream whose files it cannot make. It
+// also comes for a moment after a stream of that name was deleted, while the old
+// files are being removed.
+const storeFailed natsjs.ErrorCode = 10049
+
+// create creates a stream, and tries again for a second when its files cannot be made.
+func create(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig) (err error) {
+	for range 20 {
+		_, err = js.CreateStream(ctx, want)
+		api, ok := errors.AsType[*natsjs.APIError](err)
+		if !ok || api.ErrorCode != storeFailed || clock.Real().Sleep(ctx, 50*time.Millisecond) != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // config is the server's form of the specification.
