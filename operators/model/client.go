@@ -25,6 +25,13 @@ type Result[Out any] struct {
 	// be empty.
 	Version string
 	Usage   Usage
+	// Degraded is set when another than the model asked for has answered: a fallback,
+	// an answer of the cache past its time, a default value. By names it; it may name
+	// the model itself too.
+	Degraded bool
+	By       string
+	// Cached is set when the answer is a copy of an earlier one and no call was made.
+	Cached bool
 }
 
 // Usage is what a call has used up, where the model says so.
