@@ -135,12 +135,17 @@ func EmitTo[K comparable, Out, T any](c *Context[K, Out], tag Tag[T], v T) {
 //
 // The option OnError says what happens when the function returns an error.
 func Process[K comparable, T, Out any](in KeyedStream[K, T], name string, newFn func() KeyedProcess[K, T, Out], opts ...ProcessOption) Stream[Out] {
-	j, where := in.j, caller(1)
+	return addProcess(caller(1), "process", in, name, newFn, opts)
+}
+
+// addProcess is Process for an operator of some kind, which was declared at where.
+func addProcess[K comparable, T, Out any](where, kind string, in KeyedStream[K, T], name string, newFn func() KeyedProcess[K, T, Out], opts []ProcessOption) Stream[Out] {
+	j := in.j
 	var o processOptions
 	for _, opt := range opts {
 		opt.process(&o)
 	}
-	uid := j.declare(in.chain, name, "process", "", where, in.uid)
+	uid := j.declare(in.chain, name, kind, "", where, in.uid)
 	out := newStream[Out](j, in.chain, uid, true)
 	makers := make([]func(*operators.Subtask) operators.Side, 0, len(o.sides))
 	for _, m := range o.sides {
@@ -148,7 +153,7 @@ func Process[K comparable, T, Out any](in KeyedStream[K, T], name string, newFn 
 	}
 	states, err := describeProcess(uid, newFn)
 	if err != nil {
-		j.fail(where, "WEIR-0125", fmt.Sprintf("process %s: %v", uid, err), "")
+		j.fail(where, "WEIR-0125", fmt.Sprintf("%s %s: %v", kind, uid, err), "")
 	}
 	if err != nil || in.codec == nil {
 		return out
