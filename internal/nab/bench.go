@@ -88,21 +88,15 @@ func Bench(dir string) (Report, error) {
 // Bench runs detectors over the corpus.
 func (c *Corpus) Bench(entries []Entry) (Report, error) {
 	r := Report{Series: len(c.Series), Windows: c.Windows()}
-	for i := range c.Series {
-		r.Rows += len(c.Series[i].Values)
-	}
+	r.Rows = c.Rows()
 	for _, e := range entries {
 		scores, bytes, err := c.Run(e)
 		if err != nil {
 			return Report{}, fmt.Errorf("detector %s: %w", e.Name, err)
 		}
 		l := Line{Detector: e.Name, StateBytes: bytes}
-		for _, p := range Profiles() {
-			s, err := c.Evaluate(scores, p)
-			if err != nil {
-				return Report{}, fmt.Errorf("detector %s: %w", e.Name, err)
-			}
-			l.Scores = append(l.Scores, s)
+		if l.Scores, err = c.EvaluateAll(scores); err != nil {
+			return Report{}, fmt.Errorf("detector %s: %w", e.Name, err)
 		}
 		r.Lines = append(r.Lines, l)
 	}

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -49,6 +52,15 @@ func (c *Corpus) Windows() int {
 	return n
 }
 
+// Rows returns the number of rows of all series.
+func (c *Corpus) Rows() int {
+	n := 0
+	for i := range c.Series {
+		n += len(c.Series[i].Values)
+	}
+	return n
+}
+
 // Load reads the corpus in dir: data/<group>/<series>.csv, or .csv.gz, and
 // labels/combined_windows.json. Series without labels, and labels without series
 // of a group that is there, are errors.
@@ -59,6 +71,7 @@ func Load(dir string) (*Corpus, error) {
 	}
 	root := filepath.Join(dir, "data")
 	c := &Corpus{}
+	loaded := map[string]bool{}
 	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -75,6 +88,10 @@ func Load(dir string) (*Corpus, error) {
 		if !ok {
 			return fmt.Errorf("series %s has no entry among the labels", name)
 		}
+		if loaded[name] {
+			return fmt.Errorf("series %s is there twice, packed and plain", name)
+		}
+		loaded[name] = true
 		s, err := loadSeries(path, name, labels)
 		if err != nil {
 			return fmt.Errorf("series %s: %w", name, err)
@@ -85,11 +102,28 @@ func Load(dir string) (*Corpus, error) {
 	if err == nil && len(c.Series) == 0 {
 		err = errors.New("no series found")
 	}
+	if err == nil {
+		err = c.complete(windows)
+	}
 	if err != nil {
 		return nil, dataError(dir, err)
 	}
 	slices.SortFunc(c.Series, func(a, b Series) int { return strings.Compare(a.Name, b.Name) })
 	return c, nil
+}
+
+// complete checks that of each group that is there all labelled series are.
+func (c *Corpus) complete(windows map[string][][2]time.Time) error {
+	groups, names := map[string]bool{}, map[string]bool{}
+	for i := range c.Series {
+		groups[path.Dir(c.Series[i].Name)], names[c.Series[i].Name] = true, true
+	}
+	for _, name := range slices.Sorted(maps.Keys(windows)) {
+		if groups[path.Dir(name)] && !names[name] {
+			return fmt.Errorf("series %s has labels and no file", name)
+		}
+	}
+	return nil
 }
 
 func dataError(dir string, err error) error {
@@ -100,14 +134,14 @@ func dataError(dir string, err error) error {
 }
 
 // loadWindows reads the labels: two times for each window of each series.
-func loadWindows(path string) (map[string][][2]time.Time, error) {
-	b, err := os.ReadFile(path)
+func loadWindows(file string) (map[string][][2]time.Time, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	var raw map[string][][2]string
 	if err := json.Unmarshal(b, &raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	out := make(map[string][][2]time.Time, len(raw))
 	for name, ws := range raw {
@@ -156,10 +190,16 @@ func loadSeries(path, name string, labels [][2]time.Time) (*Series, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", row+1, err)
 		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, fmt.Errorf("line %d: the value is %g", row+1, v)
+		}
 		s.Times, s.Values = append(s.Times, t), append(s.Values, v)
 	}
 	if err := sc.Err(); err != nil {
 		return nil, err
+	}
+	if len(s.Values) == 0 {
+		return nil, errors.New("it has no rows")
 	}
 	return s, s.label(labels)
 }
