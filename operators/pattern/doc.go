@@ -45,7 +45,10 @@
 // These corners are kept in both modes: an event that fits a NOT and the last stage
 // at once gives a match, while with any other stage after the NOT it ends the run; an
 // event that fits a loop and its Until, while the first event of the loop is awaited
-// after FollowedBy, ends the run; greedy also forbids the following stage to
+// after FollowedBy, ends the run; a NOT behind which only optional stages stand in its
+// group looks at one event when they are left out, the one with which the run leaves
+// the group, and a NOT behind Times at the head of an optional group looks at one
+// event between two of them; greedy also forbids the following stage to
 // drop an event that fits the greedy one (so a greedy range dies on one event too
 // many); greedy has no effect on the last stage; a trailing NotNext is completed by
 // the next event, never by time; a loop left open after a match is reported as

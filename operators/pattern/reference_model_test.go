@@ -182,6 +182,7 @@ type gap struct {
 	fits     letters // of the slot awaited
 	never    letters // ends the run, though the contiguity would drop it
 	first    letters // ends the run if it comes first
+	leaving  letters // the same, but the event that is taken only ends what would go on
 	kill     letters // ends the run at any event, the one that is taken included
 	take     letters // letters that the slot does not take
 	same     bool    // both slots are of one stage
@@ -199,7 +200,13 @@ func (p *refPattern) gap(a, b slot) gap {
 	g.first, g.same = firstKill(a), same
 	switch {
 	case same:
-		if a.at+1 < len(a.chain) && a.chain[a.at+1].how == '-' {
+		switch {
+		case a.at+1 == len(a.chain) || a.chain[a.at+1].how != '-':
+		case a.at == 0 && a.group != nil && a.group.optional && a.round == 1 && b.occ <= a.e.from:
+			// The head of an optional group waits, once it has dropped an event, where the
+			// NOT behind it is not looked for.
+			g.leaving |= a.chain[a.at+1].fits
+		default:
 			g.kill |= a.chain[a.at+1].fits
 		}
 	case a.group == b.group && a.round == b.round:
@@ -212,10 +219,24 @@ func (p *refPattern) gap(a, b slot) gap {
 	if b.occ == 1 && b.at > 0 && b.chain[b.at-1].takesAll() {
 		g.never |= b.chain[b.at-1].fits
 	}
+	if a.group != nil && (a.group != b.group || a.round != b.round) {
+		g.leaving = a.nots()
+	}
 	if g.free = a.group != nil && (b.group != a.group) && a.freeHead(); g.free {
 		g.headHow, g.headFits = a.group.inner, a.group.group[0].fits
 	}
 	return g
+}
+
+// nots are the letters of the NOTs behind a slot that it is left past on the way out of
+// its group: with what stands behind them left out, they see one event.
+func (s slot) nots() (l letters) {
+	for _, e := range s.chain[s.at+1:] {
+		if e.how == '-' {
+			l |= e.fits
+		}
+	}
+	return l
 }
 
 // firstKill is what must not come right after a slot that can be left into a NotNext.
@@ -248,7 +269,7 @@ func (g gap) ways(ev []byte, i, j int) (ways int, ends bool) {
 		return 0, false
 	}
 	for x := i + 1; x <= j; x++ {
-		if g.kill.has(ev[x]) || x == i+1 && g.first.has(ev[x]) {
+		if g.kill.has(ev[x]) || x == i+1 && (g.first|g.leaving).has(ev[x]) {
 			// A NotNext is in the way of the stage behind it; a NotFollowedBy only ends
 			// what would go on.
 			if x < j || x == i+1 && g.first.has(ev[x]) && !g.same {
@@ -282,7 +303,7 @@ func (g gap) lasts(ev []byte, i int) int {
 		}
 		x := i + 1
 		for ; x < len(ev); x++ {
-			if g.kill.has(ev[x]) || x == i+1 && g.first.has(ev[x]) {
+			if g.kill.has(ev[x]) || x == i+1 && (g.first|g.leaving).has(ev[x]) {
 				break
 			}
 			if x >= leave && !drops(g.how, g.fits, g.never, ev[x]) || x < leave && !drops(g.headHow, g.headFits, 0, ev[x]) {

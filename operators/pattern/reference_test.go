@@ -20,11 +20,21 @@ var (
 	referenceSeed  = flag.Uint64("reference-seed", 1, "seed of the first of them")
 )
 
+// onceWrong are seeds at which model and matcher once differed; they come first.
+var onceWrong = []uint64{29958, 1795597975543483}
+
 func TestReference(t *testing.T) {
 	kinds := map[string]int{}
 	ran := 0
 	t.Logf("seeds from %d", *referenceSeed)
-	for seed := *referenceSeed; ran < *referenceCases; seed++ {
+	first, next := onceWrong, *referenceSeed
+	for ran < *referenceCases {
+		seed := next
+		if len(first) > 0 {
+			seed, first = first[0], first[1:]
+		} else {
+			next++
+		}
 		r := &refGen{Rand: rand.New(rand.NewPCG(seed, 7))}
 		p := r.pattern()
 		prog, err := pattern.Compile(p.build())
