@@ -146,5 +146,6 @@ func all() []bench {
 	out = append(out, keyedBenches()...)
 	out = append(out, largeBenches()...)
 	out = append(out, slidingBench())
+	out = append(out, featureBenches()...)
 	return out
 }
