@@ -3,7 +3,8 @@
 // scraped, so a metric costs the data path nothing.
 //
 // Labels are bounded: the job's name, the operators of its plan (a task goes by
-// the name of its first operator), the numbers of its subtasks, and fixed words.
+// the name of its first operator), the numbers of its subtasks, the patterns of an
+// operator (as many as it allows), and fixed words.
 // Counters of subtasks start anew with each deployment of a job, as rate() and
 // increase() expect of a restarted process.
 package metrics
@@ -51,6 +52,9 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range taskMetrics {
 		ch <- m.desc
 	}
+	for _, m := range figureMetrics {
+		ch <- m.desc
+	}
 	for _, d := range jobMetrics {
 		ch <- d
 	}
@@ -67,9 +71,25 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, name, t.Task, strconv.Itoa(t.Index))
 			}
 		}
+		collectFigures(ch, name, &t)
 	}
 	c.collectJob(ch, name)
 	c.collectCheckpoints(ch, name)
+}
+
+// collectFigures exposes what the operators of a subtask's chain count themselves.
+func collectFigures(ch chan<- prometheus.Metric, job string, t *engine.TaskInfo) {
+	for _, f := range t.Stats.Figures.List() {
+		m, ok := figureMetrics[f.Name]
+		if !ok {
+			continue
+		}
+		labels := []string{job, f.Operator, strconv.Itoa(t.Index)}
+		if m.labelled {
+			labels = append(labels, f.Label)
+		}
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(f.Value()), labels...)
+	}
 }
 
 func (c *Collector) collectJob(ch chan<- prometheus.Metric, name string) {

@@ -43,6 +43,11 @@ func (j *job) Staged() int64 { return 77 }
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+var patternFigures = []string{
+	"pattern_matches_total", "pattern_timeouts_total", "pattern_pruned_total", "pattern_started_total", "pattern_dropped_total",
+	"pattern_active_runs", "pattern_held_matches",
+}
+
 func full() *job {
 	src, op := &base.TaskStats{}, &base.TaskStats{}
 	for i, n := range []interface{ Store(int64) }{
@@ -58,6 +63,11 @@ func full() *job {
 	src.Watermark.Store(start.Add(-1500 * time.Millisecond).UnixNano())
 	op.Watermark.Store(base.MinTime)
 	op.Lag.Store(-1)
+	for i, n := range patternFigures {
+		op.Figures.New(n, "frauds", "velocity").Set(int64(200 + i))
+	}
+	op.Figures.New("pattern_late_records_total", "frauds", "").Add(7)
+	op.Figures.New("of_no_known_name", "frauds", "").Set(1)
 	j := &job{phase: engine.Running, tasks: []engine.TaskInfo{
 		{Task: "events", Index: 0, Stats: src, Queued: 5}, {Task: "by-user", Index: 1, Stats: op},
 	}}
@@ -124,10 +134,19 @@ func TestValues(t *testing.T) {
 		`weir_limit_state_memory_bytes{job="shop"}`:                                          "1.048576e+06",
 		`weir_build_info{goversion="go1.26",version="v1.2.3"}`:                               "1",
 	}
+	for i, n := range patternFigures {
+		want[fmt.Sprintf(`weir_%s{job="shop",operator="frauds",pattern="velocity",subtask="1"}`, n)] = fmt.Sprint(200 + i)
+	}
+	want[`weir_pattern_late_records_total{job="shop",operator="frauds",subtask="1"}`] = "7"
 	got := scrape(t, registry(t, full()))
 	for k, v := range want {
 		if got[k] != v {
 			t.Errorf("%s = %q, want %s", k, got[k], v)
+		}
+	}
+	for k := range got {
+		if strings.Contains(k, "of_no_known_name") {
+			t.Errorf("%s is exposed", k)
 		}
 	}
 	// What a subtask has not is absent instead of zero.

@@ -1,0 +1,32 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// figureMetric is a metric whose values operators register themselves, as
+// base.Figures.
+type figureMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	// labelled says that the figure's own label is one of the metric's.
+	labelled bool
+}
+
+// figureMetrics are the metrics by the names that operators register them under.
+var figureMetrics = map[string]figureMetric{
+	"pattern_matches_total":      ofPattern("pattern_matches_total", prometheus.CounterValue, "Matches found."),
+	"pattern_timeouts_total":     ofPattern("pattern_timeouts_total", prometheus.CounterValue, "Partial matches that the end of a window ended."),
+	"pattern_pruned_total":       ofPattern("pattern_pruned_total", prometheus.CounterValue, "Partial and held matches that the skip strategy dropped after another match."),
+	"pattern_started_total":      ofPattern("pattern_started_total", prometheus.CounterValue, "Partial matches that a first record began."),
+	"pattern_dropped_total":      ofPattern("pattern_dropped_total", prometheus.CounterValue, "Partial and held matches that were dropped because a key had more than its limit."),
+	"pattern_active_runs":        ofPattern("pattern_active_runs", prometheus.GaugeValue, "Open partial matches of all keys; estimated after a change of parallelism, until they have ended."),
+	"pattern_held_matches":       ofPattern("pattern_held_matches", prometheus.GaugeValue, "Complete matches that wait for a partial match that began earlier, of all keys."),
+	"pattern_late_records_total": {figureDesc("pattern_late_records_total", "Records that came behind the watermark of a pattern operator."), prometheus.CounterValue, false},
+}
+
+func ofPattern(name string, kind prometheus.ValueType, help string) figureMetric {
+	return figureMetric{figureDesc(name, help, "pattern"), kind, true}
+}
+
+func figureDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("weir_"+name, help, append([]string{"job", "operator", "subtask"}, labels...), nil)
+}
