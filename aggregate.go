@@ -58,14 +58,16 @@ type AggregateOption[T any] interface{ aggregate(*aggregateOptions[T]) }
 
 type aggregateOptions[T any] struct{ late *Tag[T] }
 
-type lateOption[T any] struct{ tag Tag[T] }
+// LateOption is an option of Aggregate and Detect; see LateTo.
+type LateOption[T any] struct{ tag Tag[T] }
 
-func (l lateOption[T]) aggregate(o *aggregateOptions[T]) { o.late = &l.tag }
+func (l LateOption[T]) aggregate(o *aggregateOptions[T]) { o.late = &l.tag }
 
-// LateTo sends records that come after all their windows are gone to a side
-// output, to be read with SideOutput. Without it they are dropped. In both cases
-// they are counted in weir_operator_late_records_total.
-func LateTo[T any](tag Tag[T]) AggregateOption[T] { return lateOption[T]{tag} }
+// LateTo sends records that come too late to a side output, to be read with
+// SideOutput: for Aggregate those that come after all their windows are gone, for
+// Detect those that the watermark has passed. Without it they are dropped. In both
+// cases they are counted in weir_operator_late_records_total.
+func LateTo[T any](tag Tag[T]) LateOption[T] { return LateOption[T]{tag} }
 
 // Aggregate computes agg over the records of every key and window. A result
 // comes when the watermark reaches the end of its window (for a session: passes

@@ -156,6 +156,26 @@ func (j *Job) fail(where, code, what, next string) {
 	j.errs = append(j.errs, &base.Error{Code: code, What: what, Where: where, Next: next})
 }
 
+// failWith records the mistakes that a package found in what it was given, each an
+// Error; the place of the call goes in front of where they are.
+func (j *Job) failWith(where string, err error) {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range all.Unwrap() {
+			j.failWith(where, e)
+		}
+		return
+	}
+	e := &base.Error{Code: "WEIR-0126", What: "the operator cannot be built", Cause: err}
+	if found := (*base.Error)(nil); errors.As(err, &found) {
+		*e = *found
+	}
+	if e.Where != "" {
+		where += ", " + e.Where
+	}
+	e.Where = where
+	j.errs = append(j.errs, e)
+}
+
 // declare registers an operator and returns its full name. where is the file and
 // line of the user's call.
 func (j *Job) declare(c *chain, name, kind, detail, where string, inputs ...string) string {

@@ -144,6 +144,8 @@ func partitionName(k operators.PartitionKind) string {
 		return "by lane of the key"
 	case operators.BySplitLane:
 		return "by lane of the split"
+	case operators.Broadcast:
+		return "to all"
 	}
 	return fmt.Sprintf("partition %d", k)
 }

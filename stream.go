@@ -92,7 +92,11 @@ func FlatMap[A, B any](in Stream[A], name string, f func(a A, emit func(B))) Str
 // KeyBy places the records of a stream by a key. K may be a string, an integer,
 // a bool, a byte array or a struct of these.
 func KeyBy[K comparable, T any](in Stream[T], name string, key func(T) K, opts ...KeyOption) KeyedStream[K, T] {
-	j, where := in.j, caller(1)
+	return keyBy(in, name, caller(1), key, opts)
+}
+
+func keyBy[K comparable, T any](in Stream[T], name, where string, key func(T) K, opts []KeyOption) KeyedStream[K, T] {
+	j := in.j
 	o := keyOptions{parallelism: j.opts.parallelism}
 	for _, opt := range opts {
 		opt.key(&o)
@@ -114,6 +118,28 @@ func KeyBy[K comparable, T any](in Stream[T], name string, key func(T) K, opts .
 	})
 	out.keyed = true
 	return KeyedStream[K, T]{Stream: out, key: key, codec: kc}
+}
+
+// SameKey says that a stream, made from a keyed one by operators in between, still
+// goes by the same key, so that what comes next needs no exchange: records stay
+// where they are and in their order. It is a build error when an exchange lies in
+// between; a record whose key is another one stops the job.
+func SameKey[K comparable, A, T any](of KeyedStream[K, A], in Stream[T], key func(T) K) KeyedStream[K, T] {
+	j, where := in.j, caller(1)
+	out := newStream[T](j, in.chain, in.uid, true)
+	if in.chain != of.chain || !in.keyed || key == nil {
+		j.fail(where, "WEIR-0128", fmt.Sprintf("%s does not go by the key of %s", in.uid, of.uid),
+			"use SameKey on what was made from the keyed stream, with nothing in between that sends records elsewhere; otherwise use KeyBy")
+		return KeyedStream[K, T]{Stream: out}
+	}
+	if of.codec == nil {
+		return KeyedStream[K, T]{Stream: out}
+	}
+	hash := func(v *T) uint64 { return of.codec.Hash(key(*v)) }
+	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+		return operators.SameKey(s, in.uid, hash, out.bind(s))
+	})
+	return KeyedStream[K, T]{Stream: out, key: key, codec: of.codec}
 }
 
 // exchange connects a stream to the head of another chain; send makes the operator

@@ -50,6 +50,9 @@ const (
 	// BySplitLane is ByLane for streams without a key: the lane is that of the
 	// record's origin split.
 	BySplitLane
+	// Broadcast sends every record to all subtasks. It carries no event time: the
+	// receivers' goes by their other inputs.
+	Broadcast
 )
 
 // LaneOwner returns which of n subtasks owns a lane. Lanes never straddle
@@ -114,7 +117,15 @@ func (f *filling[T]) add(m *base.Meta, v *T, hash uint64) bool {
 // ToEdge returns the consumer that writes to output edge number out of the
 // subtask.
 func ToEdge[T any](s *Subtask, out int, part Partition) Consumer[T] {
-	return Consumer[T]{One: newEdgeWriter[T](s, out, part).one}
+	w := newEdgeWriter[T](s, out, part)
+	if part.Kind != Broadcast {
+		return Consumer[T]{One: w.one}
+	}
+	// For the receiver's event time the input has ended before it began.
+	for _, p := range w.ports {
+		p.Watermark(base.MaxTime)
+	}
+	return Consumer[T]{One: w.all}
 }
 
 // KeyBy returns the consumer that sets the key hash of every record and writes it
@@ -180,6 +191,15 @@ func (w *edgeWriter[T]) one(m *base.Meta, v *T) {
 	}
 }
 
+// all gives a record to every receiver.
+func (w *edgeWriter[T]) all(m *base.Meta, v *T) {
+	for i := range w.fill {
+		if w.fill[i].add(m, v, m.Hash) {
+			w.send(i)
+		}
+	}
+}
+
 // send hands the records gathered for a receiver over, if there are any.
 func (w *edgeWriter[T]) send(i int) {
 	f := &w.fill[i]
@@ -215,12 +235,17 @@ func (w *edgeWriter[T]) flush(force bool) {
 func (w *edgeWriter[T]) watermark(t base.Timestamp) {
 	for i, p := range w.ports {
 		w.send(i)
-		p.Watermark(t)
+		if w.part.Kind != Broadcast {
+			p.Watermark(t)
+		}
 	}
 }
 
 func (w *edgeWriter[T]) markIdle() {
 	w.flush(true)
+	if w.part.Kind == Broadcast {
+		return
+	}
 	for _, p := range w.ports {
 		p.MarkIdle()
 	}

@@ -3,8 +3,8 @@ package storefront
 import (
 	"time"
 
-	"github.com/weirflow/weir"
-	"github.com/weirflow/weir/state"
+	"github.com/weirflow/weir/operators/feature"
+	"github.com/weirflow/weir/operators/pattern"
 )
 
 // Within is the longest time from the first of three views to the removal.
@@ -12,6 +12,51 @@ const Within = 10 * time.Minute
 
 // UserItem is the key of hesitations.
 type UserItem struct{ User, Item string }
+
+// Interest is what a visitor did about an item before a click and with it: rolling
+// features.
+type Interest struct {
+	Views   int64 `feature:"views_10m" json:"views_10m"`
+	Removes int64 `feature:"removes_1h" json:"removes_1h"`
+	// Spent is the price of what was bought, in cents.
+	Spent int64 `feature:"spent_1h" json:"spent_1h"`
+}
+
+// interest declares the features. A horizon begins at a multiple of its hop, 25
+// seconds for ten minutes and 150 for an hour: it is up to a hop longer.
+func interest() *feature.Group[Click] {
+	is := func(kind string) func(Click) bool { return func(c Click) bool { return c.Kind == kind } }
+	return feature.Set(
+		feature.Count[Click]("views").Where(is(View)).Over(10*time.Minute),
+		feature.Count[Click]("removes").Where(is(Remove)).Over(time.Hour),
+		feature.Sum("spent", func(c Click) int64 { return c.Price }).Where(is(Buy)).Over(time.Hour),
+	).Including()
+}
+
+// Visit is a click and what the visitor did about the item before.
+type Visit struct {
+	Click
+	Interest Interest
+}
+
+func (v Visit) key() UserItem { return UserItem{v.User, v.Item} }
+
+// Hesitation is the pattern: an item viewed three times, added to the cart and
+// removed within ten minutes, exactly ten included. Other clicks may come in between.
+//
+// Patterns see the clicks of one visitor and item in the order of their event times,
+// and of their arrival where these are equal. A click that comes when the watermark
+// has passed it already is late, and no part of it. A match uses up everything before
+// its end; of several that one removal ends, the one that began first counts.
+func Hesitation() *pattern.Pattern[Visit] {
+	is := func(kind string) func(Visit) bool { return func(v Visit) bool { return v.Kind == kind } }
+	return pattern.Begin("view", is(View)).Times(3).
+		FollowedBy("add", is(Add)).
+		FollowedBy("remove", is(Remove)).
+		// A window is half open, and event times are in milliseconds.
+		Within(Within + time.Millisecond).
+		SkipStrategy(pattern.Skip{Kind: pattern.SkipPastLast})
+}
 
 // Nudge is a message of stream NUDGES: somebody hesitates. Times are event times
 // in milliseconds since the epoch.
@@ -23,92 +68,13 @@ type Nudge struct {
 	// Added and Removed are when the item went into the cart and out of it.
 	Added   int64 `json:"added"`
 	Removed int64 `json:"removed"`
+	// Interest is that of the moment at which the removal came.
+	Interest
 }
 
-// Hesitation finds an item that one visitor viewed three times, added to the cart
-// and removed within ten minutes.
-//
-// It looks at the clicks of one visitor and item in the order of their event
-// times, and of their arrival where these are equal; a click waits until the
-// watermark has passed its time. One that comes when the watermark has passed it
-// already is dropped. A removal makes a Nudge when an addition is before it, three
-// views are before the last addition, and from the third last of these views to
-// the removal it is ten minutes at most, exactly ten included. Other clicks may
-// come in between. A nudge uses up everything before it.
-type Hesitation struct {
-	// waiting holds the kinds of clicks that the watermark has not passed, in
-	// order of arrival, by event time in milliseconds.
-	waiting *state.Map[int64, []string]
-	seen    *state.Value[Interest]
-}
-
-// Interest is what Hesitation remembers of a visitor and an item: all times are in
-// milliseconds since the epoch.
-type Interest struct {
-	// Views holds the last three views, oldest first; the first N are filled.
-	Views [3]int64
-	N     int64
-	// Viewed is the third last view before Added, the last addition that had
-	// three views before it. Added is 0 when there is none.
-	Viewed, Added int64
-}
-
-// Declare implements weir.KeyedProcess.
-func (h *Hesitation) Declare(d *weir.Declarer) {
-	h.waiting = weir.MapState[int64, []string](d, "waiting")
-	// Whatever was last written longer ago than Within is of no use any more.
-	h.seen = weir.ValueState[Interest](d, "seen", state.TTL(Within+Bound))
-}
-
-// OnRecord implements weir.KeyedProcess.
-func (h *Hesitation) OnRecord(c *weir.Context[UserItem, Nudge], click Click) error {
-	if click.Time().Before(c.Watermark()) {
-		return nil
-	}
-	kinds, _ := h.waiting.Get(click.At)
-	h.waiting.Put(click.At, append(kinds, click.Kind))
-	// At the watermark click.At a click with that time may still come; one
-	// nanosecond later none can.
-	c.RegisterEventTimer(click.Time().Add(1))
-	return nil
-}
-
-// OnTimer implements weir.KeyedProcess.
-func (h *Hesitation) OnTimer(c *weir.Context[UserItem, Nudge], t weir.Timer) error {
-	at := t.Time.Add(-1).UnixMilli()
-	kinds, _ := h.waiting.Get(at)
-	h.waiting.Delete(at)
-	in, _ := h.seen.Get()
-	for _, kind := range kinds {
-		if in.take(kind, at) {
-			c.Emit(Nudge{User: c.Key().User, Item: c.Key().Item, Viewed: in.Viewed, Added: in.Added, Removed: at})
-			in = Interest{}
-		}
-	}
-	if in == (Interest{}) {
-		h.seen.Clear()
-	} else {
-		h.seen.Set(in)
-	}
-	return nil
-}
-
-// take takes the next click and reports whether it ends a hesitation.
-func (in *Interest) take(kind string, at int64) bool {
-	switch kind {
-	case View:
-		if in.N == 3 {
-			in.Views[0], in.Views[1] = in.Views[1], in.Views[2]
-			in.N--
-		}
-		in.Views[in.N] = at
-		in.N++
-	case Add:
-		if in.N == 3 {
-			in.Viewed, in.Added = in.Views[0], at
-		}
-	case Remove:
-		return in.Added != 0 && at-in.Viewed <= Within.Milliseconds()
-	}
-	return false
+func nudge(k UserItem, m *pattern.Match[Visit]) Nudge {
+	viewed, _ := m.First("view")
+	added, _ := m.First("add")
+	removed, _ := m.First("remove")
+	return Nudge{User: k.User, Item: k.Item, Viewed: viewed.At, Added: added.At, Removed: removed.At, Interest: removed.Interest}
 }

@@ -24,7 +24,9 @@
 //
 // # Hesitations
 //
-// See Hesitation.
+// Interest says what a visitor did about an item over rolling horizons, at every
+// click; Hesitation is a pattern in these clicks. A Nudge is a match of it, with the
+// interest at its end.
 package storefront
 
 import (
@@ -172,7 +174,9 @@ func build(require weir.SinkOption, publish ...jetstream.SinkOption) func(*weir.
 		counts("five-minutes", "5m", window.Tumbling(5*time.Minute))
 
 		byUserItem := weir.KeyBy(clicks, "by-user-item", func(c Click) UserItem { return UserItem{c.User, c.Item} })
-		nudges := weir.Process(byUserItem, "hesitation", func() weir.KeyedProcess[UserItem, Click, Nudge] { return &Hesitation{} })
+		visits := weir.Rolling(byUserItem, "interest", interest(), func(c Click, in Interest) Visit { return Visit{c, in} })
+		byVisit := weir.SameKey(byUserItem, visits, Visit.key)
+		nudges := weir.Detect(byVisit, "hesitation", Hesitation(), nudge)
 		weir.To(nudges, "nudges", jetstream.Publish("NUDGES", func(n Nudge) string { return "nudges." + n.User }, publish...), to...)
 	}
 }

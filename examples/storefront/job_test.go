@@ -36,7 +36,10 @@ func collect(r *weirtest.Run) []string {
 		}
 	}
 	for _, n := range weirtest.Collect[storefront.Nudge](r, "nudges") {
-		got = append(got, fmt.Sprintf("%+v", proof.Nudge(n)))
+		got = append(got, fmt.Sprintf("%+v", proof.Nudge{
+			User: n.User, Item: n.Item, Viewed: n.Viewed, Added: n.Added, Removed: n.Removed,
+			Views: n.Views, Removes: n.Removes, Spent: n.Spent,
+		}))
 	}
 	slices.Sort(got)
 	return got

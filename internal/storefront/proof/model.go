@@ -19,11 +19,19 @@
 //   - An event whose time is below the watermark does not take part in
 //     hesitations. All others of one user and item are looked at in the order of
 //     their times, and of the log where these are equal, each as soon as the
-//     watermark is above its time. A removal makes a nudge when there is an
-//     addition before it, three views are before the last addition, and at most
-//     ten minutes, exactly ten included, lie between the third last of these views
-//     and the removal. Everything of the user and item up to the removal is then
-//     forgotten.
+//     watermark is above its time. A removal makes a nudge when there are three
+//     views, an addition and the removal, in this order and with at most ten
+//     minutes, exactly ten included, from the first view to the removal: the three
+//     are views with no other between them, the addition is the first after them,
+//     and the removal the first after that. Of several such the one with the
+//     earliest view counts. Everything of the user and item up to the removal is
+//     then forgotten.
+//   - A nudge says what the user had done about the item when the removal came,
+//     itself included and in the order of the log: the views of ten minutes, the
+//     removals of an hour and the price of what was bought in an hour, up to the
+//     greatest event time of the user and item so far. Ten minutes begin at a
+//     multiple of 25 seconds and an hour at one of 150: that long before the last
+//     multiple that the greatest time has reached.
 package proof
 
 import (
@@ -56,6 +64,9 @@ type Nudge struct {
 	Viewed  int64  `json:"viewed"` // the first of the three views
 	Added   int64  `json:"added"`
 	Removed int64  `json:"removed"`
+	Views   int64  `json:"views_10m"`
+	Removes int64  `json:"removes_1h"`
+	Spent   int64  `json:"spent_1h"` // in cents
 }
 
 // Result is a message that must be seen.
@@ -112,14 +123,23 @@ type Model struct {
 	watermark int64
 	panes     map[pane]map[string]*Count
 	// waiting holds the events that the watermark has not passed, in order.
-	waiting []script.Event
-	past    map[pair][]script.Event
-	late    uint64
+	waiting []arrived
+	past    map[pair][]arrived
+	// came holds what came of a user and item in the last hours, in the order of
+	// the log.
+	came map[pair][]script.Event
+	late uint64
+}
+
+// arrived is an event and what a nudge would say of the moment when it came.
+type arrived struct {
+	script.Event
+	views, removes, spent int64
 }
 
 // NewModel returns a model that has seen nothing.
 func NewModel() *Model {
-	return &Model{panes: map[pane]map[string]*Count{}, past: map[pair][]script.Event{}}
+	return &Model{panes: map[pane]map[string]*Count{}, past: map[pair][]arrived{}, came: map[pair][]script.Event{}}
 }
 
 // Late returns how many events came too late for hesitations.
@@ -129,6 +149,7 @@ func (m *Model) Late() uint64 { return m.late }
 // results that it decides.
 func (m *Model) Take(e script.Event, due int64, emit func(Result)) {
 	m.count(e)
+	a := m.interest(e)
 	if m.seen && e.At < m.watermark {
 		m.late++
 	} else {
@@ -136,7 +157,7 @@ func (m *Model) Take(e script.Event, due int64, emit func(Result)) {
 		for i > 0 && m.waiting[i-1].At > e.At {
 			i--
 		}
-		m.waiting = slices.Insert(m.waiting, i, e)
+		m.waiting = slices.Insert(m.waiting, i, a)
 	}
 	if w := e.At - script.Bound; !m.seen || w > m.watermark {
 		m.seen, m.watermark = true, w
@@ -202,10 +223,35 @@ func (m *Model) close(emit func(Result)) {
 	}
 }
 
-// look looks at an event in the order of event time.
-func (m *Model) look(e script.Event, emit func(Result)) {
+// interest takes an event in the order of the log.
+func (m *Model) interest(e script.Event) arrived {
 	k := pair{e.User, e.Item}
-	past := slices.DeleteFunc(m.past[k], func(p script.Event) bool { return e.At-p.At > script.Within })
+	came := append(m.came[k], e)
+	now := came[0].At
+	for _, c := range came {
+		now = max(now, c.At)
+	}
+	came = slices.DeleteFunc(came, func(c script.Event) bool { return c.At < now-2*3_600_000 })
+	m.came[k] = came
+	tenMinutes, hour := now-now%25_000-600_000, now-now%150_000-3_600_000
+	a := arrived{Event: e}
+	for _, c := range came {
+		switch {
+		case c.Kind == script.View && c.At >= tenMinutes:
+			a.views++
+		case c.Kind == script.Remove && c.At >= hour:
+			a.removes++
+		case c.Kind == script.Buy && c.At >= hour:
+			a.spent += c.Price
+		}
+	}
+	return a
+}
+
+// look looks at an event in the order of event time.
+func (m *Model) look(e arrived, emit func(Result)) {
+	k := pair{e.User, e.Item}
+	past := slices.DeleteFunc(m.past[k], func(p arrived) bool { return e.At-p.At > script.Within })
 	if e.Kind == script.Remove {
 		if n, ok := hesitation(past, e); ok {
 			emit(n.result())
@@ -216,22 +262,31 @@ func (m *Model) look(e script.Event, emit func(Result)) {
 	m.past[k] = append(past, e)
 }
 
-// hesitation goes backwards from a removal: to the last addition, and from there
-// to the third view.
-func hesitation(past []script.Event, removed script.Event) (Nudge, bool) {
-	added, views := -1, 0
-	for i := len(past) - 1; i >= 0; i-- {
-		switch {
-		case added < 0:
-			if past[i].Kind == script.Add {
-				added = i
-			}
-		case past[i].Kind == script.View:
-			if views++; views == 3 {
-				n := Nudge{User: removed.User, Item: removed.Item, Viewed: past[i].At, Added: past[added].At, Removed: removed.At}
-				return n, n.Removed-n.Viewed <= script.Within
-			}
+// hesitation tries every view as the first.
+func hesitation(past []arrived, removed arrived) (Nudge, bool) {
+	for i := range past {
+		if past[i].Kind != script.View {
+			continue
+		}
+		third := after(past, after(past, i, script.View), script.View)
+		added := after(past, third, script.Add)
+		if added < len(past) && after(past, added, script.Remove) == len(past) {
+			return Nudge{
+				User: removed.User, Item: removed.Item, Viewed: past[i].At, Added: past[added].At, Removed: removed.At,
+				Views: removed.views, Removes: removed.removes, Spent: removed.spent,
+			}, true
 		}
 	}
 	return Nudge{}, false
+}
+
+// after returns the place of the first event of a kind after place i, len(past) if
+// there is none.
+func after(past []arrived, i int, kind string) int {
+	for i++; i < len(past); i++ {
+		if past[i].Kind == kind {
+			return i
+		}
+	}
+	return len(past)
 }

@@ -1,0 +1,206 @@
+package weir
+
+import (
+	"fmt"
+
+	"github.com/weirflow/weir/engine"
+	"github.com/weirflow/weir/operators"
+	"github.com/weirflow/weir/operators/feature"
+)
+
+// Rolling computes rolling features at every record: what the records of its key
+// say over many horizons. f gets each record and the features of its key, and makes
+// what goes on; features derived from others are computed in it.
+//
+// V is a struct whose fields have tags that name features, or feature.Row for all
+// of them as one record; see feature.Bind and feature.Row.
+//
+//	type Spending struct {
+//		Count  float64 `feature:"count_5m"`
+//		Spend  float64 `feature:"spend_24h"`
+//	}
+//
+//	features := feature.Set(
+//		feature.Count[Payment]("count").Over(5*time.Minute),
+//		feature.Sum("spend", func(p Payment) float64 { return p.Amount }).Over(24*time.Hour),
+//	)
+//	scored := weir.Rolling(byCard, "spending", features, func(p Payment, s Spending) Scored {
+//		return Scored{Payment: p, Burst: s.Count > 5}
+//	})
+//
+// A record out of order is counted where it belongs; see package feature for time,
+// for what a horizon counts exactly, and for the bounds of a key's state.
+func Rolling[K comparable, T, V, Out any](in KeyedStream[K, T], name string, group *feature.Group[T], f func(T, V) Out) Stream[Out] {
+	j, where := in.j, caller(1)
+	uid := j.declare(in.chain, name, "rolling", describeGroup(group), where, in.uid)
+	out := newStream[Out](j, in.chain, uid, true)
+	program := compileGroup(j, where, uid, group)
+	if program == nil {
+		return out
+	}
+	read := reader[V](j, where, program.Schema())
+	if f == nil {
+		j.fail(where, "WEIR-0126", fmt.Sprintf("rolling %s has no function", uid), "")
+	}
+	if read == nil || f == nil || in.codec == nil {
+		return out
+	}
+	declareFeatures(j, uid, program)
+	spec := feature.Spec[K, T, T, Out]{
+		UID: uid, Key: func(t *T) K { return in.key(*t) }, Keys: in.codec, Program: program,
+		Record: func(t *T) *T { return t },
+	}
+	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+		spec, v := spec, *new(V)
+		spec.Make = func(t *T, vec *feature.Vector, o *Out) {
+			read(vec, &v)
+			*o = f(*t, v)
+		}
+		c, _ := feature.Node(s, spec, out.bind(s))
+		return c
+	})
+	return out
+}
+
+// KeyedGroup is a group of features and the key that it goes by; see GroupBy.
+type KeyedGroup[T any] struct {
+	name  string
+	group *feature.Group[T]
+	// attach adds the group's exchange and operator to a stream.
+	attach func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]]
+}
+
+// GroupBy gives a group of features its key, for RollingBy. The name, 1 to 64
+// characters of a-z, 0-9 and -, is part of the operator's.
+func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Group[T], opts ...KeyOption) KeyedGroup[T] {
+	return KeyedGroup[T]{
+		name: name, group: group,
+		attach: func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]] {
+			j := in.j
+			keyed := keyBy(in, name+"-key", where, func(c feature.Carried[T]) K { return key(c.Rec) }, opts)
+			uid := j.declare(keyed.chain, name, "rolling", describeGroup(group), where, keyed.uid)
+			out := newStream[feature.Carried[T]](j, keyed.chain, uid, true)
+			if keyed.codec == nil {
+				return out
+			}
+			declareFeatures(j, uid, p)
+			spec := feature.Spec[K, T, feature.Carried[T], feature.Carried[T]]{
+				UID: uid, Key: func(c *feature.Carried[T]) K { return key(c.Rec) }, Keys: keyed.codec, Program: p,
+				Record: all.Record, Make: all.Stage(i),
+			}
+			keyed.attach(func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] {
+				c, _ := feature.Node(s, spec, out.bind(s))
+				return c
+			})
+			return out
+		},
+	}
+}
+
+// RollingBy is Rolling for a vector of several groups, each by a key of its own:
+// a record goes to its keys one after the other and gathers their features. Its
+// operators are called NAME/GROUP. Two groups must not have a feature of the same
+// name: see feature.Group.Prefix.
+//
+// Records of one key of the last group keep their order, and so do those that have
+// all keys in common.
+func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, groups ...KeyedGroup[T]) Stream[Out] {
+	j, where := in.j, caller(1)
+	broken := func() Stream[Out] { return newStream[Out](j, in.chain, in.uid, false) }
+	if len(groups) == 0 || f == nil {
+		j.fail(where, "WEIR-0126", fmt.Sprintf("rolling %s needs a function and at least one group", j.scope+name), "use weir.GroupBy")
+		return broken()
+	}
+	var programs []*feature.Program[T]
+	for _, g := range groups {
+		p := compileGroup(j, where, j.scope+name+"/"+g.name, g.group)
+		if p == nil {
+			return broken()
+		}
+		programs = append(programs, p)
+	}
+	all, err := feature.Combine(programs...)
+	if err != nil {
+		j.failWith(where, err)
+		return broken()
+	}
+	read := rowReader[V](j, where, all.Schema())
+	if read == nil {
+		return broken()
+	}
+	var last Stream[feature.Carried[T]]
+	Scope(j, name, func(*Job) {
+		uid := j.declare(in.chain, "start", "map", "", where, in.uid)
+		last = newStream[feature.Carried[T]](j, in.chain, uid, in.keyed)
+		in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+			return operators.Map(s, uid, all.Start, last.bind(s))
+		})
+		for i, g := range groups {
+			last = g.attach(last, where, all, i, programs[i])
+		}
+	})
+	uid := j.declare(last.chain, name, "map", all.Schema().String(), where, last.uid)
+	out := newStream[Out](j, last.chain, uid, true)
+	last.attach(func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] {
+		var v V
+		return operators.Map(s, uid, func(c feature.Carried[T]) Out {
+			read(&c.Row, &v)
+			return f(c.Rec, v)
+		}, out.bind(s))
+	})
+	return out
+}
+
+func describeGroup[T any](g *feature.Group[T]) string {
+	if g == nil {
+		return ""
+	}
+	return plural(len(g.Features()), "feature")
+}
+
+// compileGroup reports the mistakes of a group; nil if there are any.
+func compileGroup[T any](j *Job, where, uid string, g *feature.Group[T]) *feature.Program[T] {
+	if g == nil {
+		j.fail(where, "WEIR-0126", fmt.Sprintf("rolling %s has no features", uid), "use feature.Set")
+		return nil
+	}
+	p, err := g.Compile()
+	if err != nil {
+		j.failWith(where, err)
+		return nil
+	}
+	return p
+}
+
+// rowReader returns what fills a V from a row; nil after reporting that V does not
+// fit.
+func rowReader[V any](j *Job, where string, schema *feature.Schema) func(*feature.Row, *V) {
+	if f, ok := any(func(r *feature.Row, v *feature.Row) { *v = *r }).(func(*feature.Row, *V)); ok {
+		return f
+	}
+	b, err := feature.Bind[V](schema)
+	if err != nil {
+		j.failWith(where, err)
+		return nil
+	}
+	return b.Fill
+}
+
+// reader is rowReader from a vector.
+func reader[V any](j *Job, where string, schema *feature.Schema) func(*feature.Vector, *V) {
+	if f, ok := any(func(vec *feature.Vector, v *feature.Row) { *v = vec.Row() }).(func(*feature.Vector, *V)); ok {
+		return f
+	}
+	b, err := feature.Bind[V](schema)
+	if err != nil {
+		j.failWith(where, err)
+		return nil
+	}
+	return b.FillVector
+}
+
+func declareFeatures[T any](j *Job, uid string, p *feature.Program[T]) {
+	if op := j.operatorOf(uid); op != nil {
+		op.States = append(op.States, engine.State{Name: feature.StateName, Schema: p.StateSchema()})
+	}
+}
