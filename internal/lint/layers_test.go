@@ -10,11 +10,11 @@ import (
 var layers = map[string]int{
 	"internal/base": 0, "internal/invariants": 0, "internal/crash": 0,
 	"internal/codec": 1, "internal/clock": 1, "internal/wire": 1, "internal/protocol": 1, "window": 1, "window/...": 1,
-	"state": 2, "state/...": 2, "internal/natsd": 2, "internal/datadir": 2, "connectors": 2, "connectors/...": 2,
+	"state": 2, "state/...": 2, "internal/natsd": 2, "internal/datadir": 2, "connectors": 2, "connectors/...": 2, "internal/fakemodel": 2,
 	"operators": 3, "operators/...": 3,
 	"engine": 4, "engine/...": 4,
 	"":         5,
-	"weirtest": 6, "cmd/...": 6, "examples/...": 6, "benchmarks/...": 6, "internal/torture": 6, "internal/torture/...": 6,
+	"weirtest": 6, "weirtest/...": 6, "cmd/...": 6, "examples/...": 6, "benchmarks/...": 6, "internal/torture": 6, "internal/torture/...": 6,
 	"internal/storefront": 6, "internal/storefront/...": 6, "internal/nab": 4, "internal/sim": 6, "internal/lint": 6, "internal/lint/...": 6,
 }
 
