@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/weirflow/weir/engine/checkpoint"
@@ -52,6 +53,7 @@ func (g *generation) deploy(writers map[string]operators.LaneWriter) error {
 		}
 		crash.At(crash.RecMidDeploy)
 	}
+	g.lend()
 	g.open.Store(int32(len(g.tasks)))
 	g.makeCoordinator()
 	return nil
@@ -138,6 +140,24 @@ func (g *generation) build(r *running) error {
 	cfg.Restore, cfg.Chains = g.restore(r)
 	r.task = task.New(cfg)
 	return nil
+}
+
+// lend keeps tasks from blocking for want of credit in a job with operators that
+// wait for something outside, so that barriers pass in the meantime.
+func (g *generation) lend() {
+	if !slices.ContainsFunc(g.tasks, func(r *running) bool { return r.sub.HasAsync() }) {
+		return
+	}
+	for _, r := range g.tasks {
+		var outs []*exchange.Port
+		for _, ps := range r.ports {
+			outs = append(outs, ps...)
+		}
+		for _, p := range outs {
+			p.Lend(r.mailbox.Wake)
+		}
+		r.task.Async, r.task.Outs = true, outs
+	}
 }
 
 // restore gathers what a subtask starts from: the named snapshots of all

@@ -3,11 +3,15 @@ package engine
 import (
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/weirflow/weir/engine/exchange"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators"
 )
+
+// settleLimit bounds the time that Settle waits for calls of models.
+const settleLimit = 20 * time.Second
 
 // Settle waits until the subtasks of the job have nothing left to do, so that a
 // test can take the next step, and returns the processing time at which one has
@@ -27,6 +31,8 @@ func (j *Job) Settle(ctx context.Context) (due base.Timestamp, err error) {
 		return 0, err
 	}
 	due = base.MaxTime
+	limit, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
 	called := make(chan base.Timestamp, 1)
 	for _, r := range g.tasks {
 		r.mailbox.Put(exchange.Message{Kind: exchange.Call, Call: func() { called <- dueOf(r.sub) }})
@@ -38,7 +44,15 @@ func (j *Job) Settle(ctx context.Context) (due base.Timestamp, err error) {
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		for !r.mailbox.Waiting() || r.mailbox.Len() > 0 {
+		// Busy comes first: when the last answer was taken, the turn that took it is
+		// still to end.
+		for r.sub.Busy() || !r.mailbox.Waiting() || r.mailbox.Len() > 0 {
+			if r.sub.Busy() && limit.Err() != nil {
+				return 0, base.Fatal(&base.Error{
+					Code: "WEIR-0716", What: "a call of a model has not returned, so that the job does not come to rest", Where: "task " + r.id.String(),
+					Next: "let clients of models in tests return by themselves; one that waits for the test's clock waits for ever",
+				})
+			}
 			if g.ctx.Err() != nil {
 				return 0, j.ended(ctx)
 			}

@@ -6,10 +6,13 @@ import (
 	"github.com/weirflow/weir/internal/base"
 )
 
-// advance drives the watermark through the nodes of a chain, in short turns. A
-// watermark goes to the edges after the last node is done with it; while one is
-// under way a later one waits, and replaces any that waits already.
+// advance drives the watermark through the nodes of one stage of a chain, in short
+// turns. A watermark goes to the stage's edges after the last node is done with it;
+// while one is under way a later one waits, and replaces any that waits already.
+//
+// A chain is one stage, and has one more behind each Async node; see Branch.
 type advance struct {
+	nodes   []Node // downstream first
 	running bool
 	target  base.Timestamp // the watermark under way
 	waiting base.Timestamp // the next one, or MinTime
@@ -31,73 +34,110 @@ const noDeadline = math.MaxInt64
 // Watermark tells the chain that no record with a time before w follows.
 // Firing goes on in Turn.
 func (s *Subtask) Watermark(w base.Timestamp) (err error) {
-	if w <= s.adv.sent || w <= s.adv.target && s.adv.running {
+	if !s.adv.take(w) {
 		return s.Err()
 	}
-	if s.adv.running {
-		s.adv.waiting = max(s.adv.waiting, w)
-		return s.Err()
+	for _, b := range s.branches {
+		b.idle = false
 	}
-	s.begin(w)
 	_, err = s.Turn()
 	return err
 }
 
-func (s *Subtask) begin(w base.Timestamp) {
-	s.adv.running, s.adv.target, s.adv.next = true, w, len(s.nodes)-1
+// take begins with a watermark, or lets it wait, and reports whether it began.
+func (a *advance) take(w base.Timestamp) bool {
+	if w <= a.sent || w <= a.target && a.running {
+		return false
+	}
+	if a.running {
+		a.waiting = max(a.waiting, w)
+		return false
+	}
+	a.begin(w)
+	return true
 }
 
-// Turn goes on with the watermark under way, for at most TurnNanos. more says
-// that there is more to do.
+func (a *advance) begin(w base.Timestamp) {
+	a.running, a.target, a.next = true, w, len(a.nodes)-1
+}
+
+// Turn goes on with the watermark under way, and with what Async nodes have to do,
+// for at most TurnNanos. more says that there is more to do.
 func (s *Subtask) Turn() (more bool, err error) {
-	return s.advanceUntil(s.Env.Clock.Mono() + TurnNanos)
+	deadline := s.Env.Clock.Mono() + TurnNanos
+	more, err = s.advanceUntil(&s.adv, deadline)
+	if len(s.branches) == 0 || err != nil {
+		return more, err
+	}
+	again, err := s.turnBranches(deadline)
+	return more || again, err
 }
 
 // finishAdvance completes all watermarks under way; a barrier waits for it, so
-// that no snapshot holds a half-fired window.
+// that no snapshot holds a half-fired window. What an Async node holds back stays
+// there.
 func (s *Subtask) finishAdvance() error {
-	_, err := s.advanceUntil(noDeadline)
+	err := s.finish(&s.adv)
+	for _, b := range s.branches {
+		if err == nil {
+			err = s.finish(&b.advance)
+		}
+	}
 	return err
 }
 
-func (s *Subtask) advanceUntil(deadline int64) (more bool, err error) {
+func (s *Subtask) finish(a *advance) error {
+	_, err := s.advanceUntil(a, noDeadline)
+	return err
+}
+
+func (s *Subtask) advanceUntil(a *advance, deadline int64) (more bool, err error) {
+	if !a.running {
+		return false, s.Err()
+	}
 	defer s.guard(&err)
-	for s.adv.running {
-		for s.adv.next >= 0 {
-			if n, ok := s.nodes[s.adv.next].(Watermarker); ok {
-				if done := n.Advance(s.adv.target, deadline); !done || s.err != nil {
+	for a.running {
+		for a.next >= 0 {
+			if n, ok := a.nodes[a.next].(Watermarker); ok {
+				if done := n.Advance(a.target, deadline); !done || s.err != nil {
 					return true, s.Err()
 				}
 			}
-			s.adv.next--
+			a.next--
 		}
-		s.finishOne()
+		s.finishOne(a)
 	}
 	return false, s.Err()
 }
 
 // finishOne sends the watermark that all nodes are done with and starts the one
 // that waits.
-func (s *Subtask) finishOne() {
-	s.adv.running = false
-	s.adv.sent = s.adv.target
-	s.Env.Stats.Watermark.Store(s.adv.sent)
-	for _, e := range s.edges {
-		e.watermark(s.adv.sent)
+func (s *Subtask) finishOne(a *advance) {
+	a.running = false
+	a.sent = a.target
+	s.Env.Stats.Watermark.Store(s.slowest())
+	for i, e := range s.edges {
+		if s.ownerOf(i) == a {
+			e.watermark(a.sent)
+		}
 	}
-	if w := s.adv.waiting; w > s.adv.sent {
-		s.adv.waiting = base.MinTime
-		s.begin(w)
+	if w := a.waiting; w > a.sent {
+		a.waiting = base.MinTime
+		a.begin(w)
 	}
 }
 
 // ProcessingTime fires the processing-time timers due at now and returns the
 // time of the next one, or base.MaxTime.
 func (s *Subtask) ProcessingTime(now base.Timestamp) (next base.Timestamp, err error) {
+	return s.processingTime(s.nodes, now)
+}
+
+func (s *Subtask) processingTime(nodes []Node, now base.Timestamp) (next base.Timestamp, err error) {
 	defer s.guard(&err)
 	next = base.MaxTime
-	for i := len(s.nodes) - 1; i >= 0; i-- {
-		if n, ok := s.nodes[i].(ProcessingTimer); ok {
+	for i := len(nodes) - 1; i >= 0; i-- {
+		if n, ok := nodes[i].(ProcessingTimer); ok {
 			next = min(next, n.ProcessingTime(now))
 		}
 	}
@@ -106,7 +146,8 @@ func (s *Subtask) ProcessingTime(now base.Timestamp) (next base.Timestamp, err e
 
 // End is called when every input has ended: event time goes to the end, then
 // processing-time timers fire at once, then the edges learn of it. Barriers
-// still pass afterwards.
+// still pass afterwards. Behind an Async node all of that comes, in Turn, when the
+// node holds nothing any more.
 func (s *Subtask) End() error {
 	if s.adv.ended {
 		return s.Err()
@@ -117,18 +158,36 @@ func (s *Subtask) End() error {
 	if err := s.finishAdvance(); err != nil {
 		return err
 	}
-	if _, err := s.ProcessingTime(base.MaxTime); err != nil {
+	if err := s.endStage(&s.adv); err != nil || len(s.branches) == 0 {
 		return err
 	}
-	s.adv.ended = true
-	for _, e := range s.edges {
-		e.end()
+	_, err := s.Turn()
+	return err
+}
+
+// endStage ends a stage through which the last watermark has passed.
+func (s *Subtask) endStage(a *advance) error {
+	if _, err := s.processingTime(a.nodes, base.MaxTime); err != nil {
+		return err
+	}
+	a.ended = true
+	for i, e := range s.edges {
+		if s.ownerOf(i) == a {
+			e.end()
+		}
 	}
 	return s.Err()
 }
 
-// Ended reports that End has passed.
-func (s *Subtask) Ended() bool { return s.adv.ended }
+// Ended reports that End has passed through the whole chain.
+func (s *Subtask) Ended() bool {
+	for _, b := range s.branches {
+		if !b.ended {
+			return false
+		}
+	}
+	return s.adv.ended
+}
 
 // MarkIdle tells the receivers that nothing is expected from this subtask for
 // now.
@@ -136,8 +195,13 @@ func (s *Subtask) MarkIdle() error {
 	if err := s.finishAdvance(); err != nil {
 		return err
 	}
-	for _, e := range s.edges {
-		e.markIdle()
+	for i, e := range s.edges {
+		if s.ownerOf(i) == &s.adv {
+			e.markIdle()
+		}
+	}
+	for _, b := range s.branches {
+		b.idle = true
 	}
 	return s.Err()
 }

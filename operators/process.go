@@ -80,6 +80,7 @@ type process[K comparable, T, Out any] struct {
 // processCore is the part of a process operator without its types.
 type processCore struct {
 	s      *Subtask
+	stage  *advance // whose event time the operator has
 	uid    string
 	op     int32
 	hash   uint64 // of the UID
@@ -118,7 +119,7 @@ type processCore struct {
 func Process[K comparable, T, Out any](s *Subtask, spec ProcessSpec[K, T, Out], out Consumer[Out], sides ...Side) Consumer[T] {
 	n := &process[K, T, Out]{spec: spec, fn: spec.New(), keys: newKeyForm(spec.Keys)}
 	n.processCore = processCore{
-		s: s, uid: spec.UID, op: s.operator(spec.UID), hash: base.HashString(spec.UID), prog: progress{w: base.MinTime},
+		s: s, stage: s.stage, uid: spec.UID, op: s.operator(spec.UID), hash: base.HashString(spec.UID), prog: progress{w: base.MinTime},
 		ints: n.keys.ints, schema: base.HashString(spec.Keys.Schema().String()),
 	}
 	n.ctx = ProcessContext[K, Out]{core: &n.processCore, out: out.One, sides: sides}
@@ -176,8 +177,8 @@ func (n *processCore) Open() error {
 // one takes a record. A watermark that still fires timers, in short turns, is
 // completed first: a record that came after it finds its key's timers fired.
 func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
-	if n.s.adv.running {
-		if n.s.Fail(n.s.finishAdvance()); n.s.err != nil {
+	if n.stage.running {
+		if n.s.Fail(n.s.finish(n.stage)); n.s.err != nil {
 			return
 		}
 	}
@@ -357,7 +358,7 @@ func (n *processCore) timerTimes(t *state.Timer) {
 // one in processing time, that of the watermark; never less than what was
 // promised downstream.
 func (n *processCore) timerTime(t *state.Timer) base.Timestamp {
-	w := n.s.adv.sent
+	w := n.stage.sent
 	switch {
 	case t.Kind == state.EventTimer && t.At < base.MaxTime:
 		return max(t.At, w)

@@ -120,5 +120,8 @@ func (s *Subtask) Confirm(t protocol.Try) {
 		if st, ok := n.(stager); ok {
 			st.confirm(t)
 		}
+		if c, ok := n.(Confirmer); ok {
+			c.Confirm(t.Epoch)
+		}
 	}
 }

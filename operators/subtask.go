@@ -88,6 +88,13 @@ type Subtask struct {
 	heads []func(Batch)
 	src   source
 	adv   advance
+	// branches are the stages behind Async nodes, owners the stages that edges
+	// belong to, as far as that is not the first one. branch and stage are where
+	// the chain is being built.
+	branches []*branch
+	owners   []*advance
+	branch   *branch
+	stage    *advance
 }
 
 // Node is an operator with a life beyond its records. It implements those of
@@ -138,7 +145,9 @@ type Closer interface {
 
 // NewSubtask returns an empty subtask, for a chain to be built on.
 func NewSubtask(env Env) *Subtask {
-	return &Subtask{Env: env, adv: newAdvance()}
+	s := &Subtask{Env: env, adv: newAdvance()}
+	s.stage = &s.adv
+	return s
 }
 
 // operator registers an operator for attribution and returns its index.
@@ -149,7 +158,10 @@ func (s *Subtask) operator(uid string) int32 {
 
 // Add registers a node. A chain is built from its tails up, so a node is added
 // after everything it hands on to.
-func (s *Subtask) Add(n Node) { s.nodes = append(s.nodes, n) }
+func (s *Subtask) Add(n Node) {
+	s.nodes = append(s.nodes, n)
+	s.stage.nodes = append(s.stage.nodes, n)
+}
 
 // Fail makes the subtask fail with err as soon as the record in hand is through.
 // The first error wins.

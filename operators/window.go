@@ -59,14 +59,16 @@ func Window[K comparable, T, A, R any](s *Subtask, spec WindowSpec[K, T, A, R], 
 
 // windowBase is what all window operators share: identity, progress, emission.
 type windowBase[K comparable, T, A, R any] struct {
-	s    *Subtask
-	op   int32
-	spec *WindowSpec[K, T, A, R]
-	keys *keyForm[K]
-	hash uint64 // of the UID
-	prog progress
-	out  func(*base.Meta, *Windowed[K, R])
-	late func(*base.Meta, *T)
+	s *Subtask
+	// stage is the one whose event time the operator has.
+	stage *advance
+	op    int32
+	spec  *WindowSpec[K, T, A, R]
+	keys  *keyForm[K]
+	hash  uint64 // of the UID
+	prog  progress
+	out   func(*base.Meta, *Windowed[K, R])
+	late  func(*base.Meta, *T)
 
 	// The result in hand. One slot per subtask: a variable whose address is
 	// handed on would be allocated.
@@ -77,7 +79,7 @@ type windowBase[K comparable, T, A, R any] struct {
 
 func newWindowBase[K comparable, T, A, R any](s *Subtask, spec *WindowSpec[K, T, A, R], out Consumer[Windowed[K, R]], late Consumer[T]) windowBase[K, T, A, R] {
 	return windowBase[K, T, A, R]{
-		s: s, op: s.operator(spec.UID), spec: spec, hash: base.HashString(spec.UID),
+		s: s, stage: s.stage, op: s.operator(spec.UID), spec: spec, hash: base.HashString(spec.UID),
 		prog: progress{w: base.MinTime}, out: out.One, late: late.One,
 	}
 }
@@ -130,10 +132,10 @@ func (s *WindowSpec[K, T, A, R]) States() []WindowState {
 // fires for one before. A record that comes now came after that watermark and is
 // judged by it. It returns true when there is firing to do.
 func (b *windowBase[K, T, A, R]) notice() bool {
-	if !b.s.adv.running {
+	if !b.stage.running {
 		return false
 	}
-	w := max(b.s.adv.target, b.s.adv.waiting)
+	w := max(b.stage.target, b.stage.waiting)
 	if w <= b.prog.w {
 		return false
 	}

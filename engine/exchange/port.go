@@ -42,6 +42,10 @@ type Port struct {
 	flying  int
 	credit  int
 	stopped bool
+	// overdraft is how many batches more than the credit may be under way before the
+	// sender blocks; wake tells it that there is credit again.
+	overdraft int
+	wake      func()
 }
 
 // PortOptions configures a port.
@@ -101,9 +105,9 @@ func (p *Port) Send(b operators.Batch) (operators.Batch, error) {
 		}
 	}
 	p.mu.Lock()
-	if p.flying >= p.credit && !p.stopped {
+	if p.flying >= p.credit+p.overdraft && !p.stopped {
 		start := p.clk.Mono()
-		for p.flying >= p.credit && !p.stopped {
+		for p.flying >= p.credit+p.overdraft && !p.stopped {
 			p.cond.Wait()
 		}
 		p.blocked.Add(p.clk.Mono() - start)
@@ -131,8 +135,31 @@ func (p *Port) release(b operators.Batch) {
 	p.mu.Lock()
 	p.flying--
 	p.free = append(p.free, b)
+	wake := p.wake
+	if p.flying != p.credit-1 {
+		wake = nil
+	}
 	p.mu.Unlock()
 	p.cond.Signal()
+	if wake != nil {
+		wake()
+	}
+}
+
+// maxOverdraft bounds what a sender may have under way beyond its credit, in batches.
+const maxOverdraft = 64
+
+// Lend lets the sender go on, within bounds, when its credit is used up, instead of
+// blocking in Send: it must pause by itself while Overdrawn, and wake is called when
+// it need not any more. Barriers then pass however long the receiver takes. It must
+// be called before the first Send.
+func (p *Port) Lend(wake func()) { p.overdraft, p.wake = maxOverdraft, wake }
+
+// Overdrawn reports that the credit of a port that lends is used up.
+func (p *Port) Overdrawn() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.overdraft > 0 && p.flying >= p.credit
 }
 
 // SetCredit sets how many batches may be under way, within the bounds.

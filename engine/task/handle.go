@@ -57,7 +57,11 @@ func (t *Task) data(m exchange.Message) error {
 	stats := t.sub.Env.Stats
 	start, blocked := t.Clock.Mono(), stats.BackpressuredNanos.Load()
 	err := t.sub.Process(t.Inputs[m.Input].Head, m.Batch)
-	m.Release()
+	if t.full() {
+		t.owed = append(t.owed, m)
+	} else {
+		m.Release()
+	}
 	in.nanos += t.Clock.Mono() - start - (stats.BackpressuredNanos.Load() - blocked)
 	in.records += n
 	if in.batches++; in.batches >= creditEvery && in.records > 0 {
@@ -148,6 +152,9 @@ func (t *Task) order(m *protocol.Message) error {
 	case protocol.KindTrigger:
 		return t.barrier(0, protocol.Barrier{Try: m.Try(), Trigger: *m.Trigger})
 	case protocol.KindAbort:
+		if t.final != nil && t.final.Try == m.Try() {
+			t.final = nil
+		}
 		if err := t.aligned(t.align.Cancel(m.Try(), t.acts[:0])); err != nil {
 			return err
 		}
@@ -203,8 +210,13 @@ func (t *Task) reportMoved() {
 	if t.moved {
 		return
 	}
-	if now := s.RecordsIn.Load() + s.TimersFired.Load(); now != t.seen {
+	if activity(s) != t.seen {
 		t.moved = true
 		t.report(&protocol.Message{Kind: protocol.KindMoved})
 	}
+}
+
+// activity changes when there is something to checkpoint.
+func activity(s *base.TaskStats) int64 {
+	return s.RecordsIn.Load() + s.TimersFired.Load() + s.AsyncOut.Load()
 }

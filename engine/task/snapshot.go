@@ -28,6 +28,10 @@ const copyNanos = 100 * time.Microsecond
 
 // snapshot takes the task's part of the barrier's epoch: no I/O happens here.
 func (t *Task) snapshot(b protocol.Barrier) error {
+	if t.unanswered(b) {
+		t.final = &b
+		return nil
+	}
 	acts := t.part.Barrier(b)
 	if err := t.participate(acts, nil); err != nil {
 		return err
@@ -55,7 +59,7 @@ func (t *Task) snapshot(b protocol.Barrier) error {
 		t.Uploads.Go(func() { t.uploadBlocks(s, snap.Lanes) })
 	}
 	st := t.sub.Env.Stats
-	t.moved, t.seen = false, st.RecordsIn.Load()+st.TimersFired.Load()
+	t.moved, t.seen = false, activity(st)
 	if b.Trigger.Final != protocol.NotFinal {
 		t.halted = true
 	}

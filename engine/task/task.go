@@ -64,6 +64,12 @@ type Config struct {
 	// Hold, when it is true, makes a source pause: too much output waits in memory
 	// for a checkpoint. May be nil.
 	Hold func() bool
+	// Async says that the job has operators that wait for something outside. Then no
+	// task blocks for want of credit, which could take as long as a call: it takes no
+	// input instead while an operator of its own is full or one of Outs, its output
+	// ports, is overdrawn.
+	Async bool
+	Outs  []*exchange.Port
 }
 
 // Task is a running subtask.
@@ -80,6 +86,9 @@ type Task struct {
 	readyAt int
 	ended   int
 	acts    []protocol.AlignAction
+
+	owed  []exchange.Message // processed, and their credit not given back; see Config.Async
+	final *protocol.Barrier  // the last barrier, which waits until all calls are answered
 
 	frozen bool // a snapshot is being copied out
 	open   *snapshot
@@ -237,6 +246,9 @@ func (t *Task) turn() (worked bool, err error) {
 			return true, err
 		}
 	}
+	if err := t.async(); err != nil {
+		return true, err
+	}
 	if t.sub.HasSource() && !t.halted && !t.finished {
 		polled, err := t.poll()
 		if err != nil {
@@ -278,7 +290,7 @@ func (t *Task) poll() (worked bool, err error) {
 	if !t.more && t.Clock.Now() < t.due {
 		return false, nil
 	}
-	if t.held = t.Hold != nil && t.Hold(); t.held {
+	if t.held = t.Hold != nil && t.Hold() || t.full(); t.held {
 		t.more, t.due = false, t.Clock.Now()+holdPause
 		return false, nil
 	}

@@ -9,15 +9,9 @@ type TaskStats struct {
 	BadRecords, LateRecords        atomic.Int64
 	NoWindowRecords, FutureRecords atomic.Int64
 	TimersFired                    atomic.Int64
-	// Of operators that call models: AsyncOut counts the records that were answered
-	// and left, ModelCalls the calls made, one for each record and attempt of the
-	// operator, ModelAvoided the records answered from a journal instead,
-	// ModelFailed those that failed for good, ModelDegraded the degraded answers.
-	// ModelInFlight is the number of calls under way, ModelPending that of the
-	// records that have come and not left.
-	AsyncOut                                             atomic.Int64
-	ModelCalls, ModelAvoided, ModelFailed, ModelDegraded atomic.Int64
-	ModelInFlight, ModelPending                          atomic.Int64
+	// AsyncOut counts the records that left operators which wait for something
+	// outside, such as models.
+	AsyncOut atomic.Int64
 	// Watermark is the event-time watermark of the subtask.
 	Watermark atomic.Int64
 	// BusyNanos, IdleNanos and BackpressuredNanos add up to the run time.
