@@ -257,6 +257,9 @@ func TestRedirects(t *testing.T) {
 		case "/get":
 			http.Redirect(w, r, "/end", http.StatusFound)
 		case "/end":
+			if r.Method == http.MethodGet {
+				b = []byte("{}")
+			}
 			w.Write(b)
 		}
 	}))
