@@ -171,3 +171,6 @@ func (s *Subtask) Register(uid string) int32 { return s.operator(uid) }
 
 // InHand says that an operator works on a record; m may be nil.
 func (s *Subtask) InHand(op int32, m *base.Meta) { s.at, s.cur = op, m }
+
+// Restored returns the epoch that the subtask started from; 0 for none.
+func (s *Subtask) Restored() base.Epoch { return s.restored }

@@ -39,6 +39,9 @@ type Env struct {
 	// Splits takes the names of the splits that sources of the deployment read,
 	// for messages; may be nil.
 	Splits *SplitNames
+	// Journal is the directory of what operators keep on this machine until a
+	// checkpoint covers it; "" for none.
+	Journal string
 }
 
 // SplitNames tells people which split of which source a record came from: an
@@ -87,7 +90,9 @@ type Subtask struct {
 	edges []outEdge
 	heads []func(Batch)
 	src   source
-	adv   advance
+	// restored is the epoch that the subtask started from.
+	restored base.Epoch
+	adv      advance
 	// branches are the stages behind Async nodes, owners the stages that edges
 	// belong to, as far as that is not the first one. branch and stage are where
 	// the chain is being built.
@@ -206,6 +211,7 @@ func Head[T any](s *Subtask, c Consumer[T]) {
 // Open restores the nodes' own state and opens them, upstream last, so that a
 // node may emit from Open.
 func (s *Subtask) Open(r Restore) error {
+	s.restored = r.Epoch
 	for _, n := range s.nodes {
 		if sn, ok := n.(Snapshotter); ok {
 			if parts := r.Ops[n.UID()]; len(parts) > 0 {

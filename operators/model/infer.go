@@ -1,0 +1,309 @@
+package model
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/clock"
+	"github.com/weirflow/weir/internal/codec"
+	"github.com/weirflow/weir/operators"
+	"github.com/weirflow/weir/operators/model/batcher"
+	"github.com/weirflow/weir/operators/model/journal"
+	"github.com/weirflow/weir/state"
+)
+
+// Order says in which order results leave the operator.
+type Order uint8
+
+const (
+	// PerKey: in the order of the input for each key; keys do not wait for each other.
+	PerKey Order = iota
+	// Ordered: in the order of the input of the subtask. One slow call holds up all
+	// that came after it.
+	Ordered
+	// Unordered: as they come, but none behind a watermark that it came before.
+	Unordered
+)
+
+// Defaults of Spec.
+const (
+	DefaultCapacity = 256
+	DefaultDeadline = 30 * time.Second
+)
+
+// Env is what a client of one subtask may need.
+type Env struct {
+	// Job and Operator are names, Subtask counts from 0.
+	Job, Operator string
+	Subtask       int
+	Clock         clock.Clock
+	Logger        *slog.Logger
+	// Figures takes metrics of the client.
+	Figures *base.Figures
+}
+
+// Spec describes an operator that asks a model about each record T, in the form In,
+// and makes a record O of its answer Out.
+type Spec[T, In, Out, O any] struct {
+	UID string
+	// Request makes the input for the model; it must not change the record.
+	Request func(*T) In
+	// Client makes the client of a subtask. One that is an io.Closer is closed.
+	Client func(Env) (Client[In, Out], error)
+	// Make makes the record that is handed on; false hands on none. r.Err is nil.
+	Make func(in *T, r *Result[Out], out *O) bool
+	// In and Out encode records and predictions.
+	In  *codec.Codec[T]
+	Out *codec.Codec[Out]
+
+	Order Order
+	// Capacity is the number of calls under way at most; 0: DefaultCapacity. When as
+	// many records as that wait, the operator wants no more input.
+	Capacity int
+	// Deadline bounds the time from when a record's call is made, for the first time
+	// since the start, to its result, all attempts that the client makes included; 0:
+	// DefaultDeadline.
+	Deadline time.Duration
+	// Batch bounds batches. The zero MaxBatch is 1: no batches. The zero InFlight is
+	// Capacity, and without batches it is that always.
+	Batch batcher.Config
+}
+
+// Failed is a record whose call has failed for good.
+type Failed[T any] struct {
+	Record T
+	// Key is the idempotency key of the call.
+	Key string
+	// Kind is that of the failure: permanent, unavailable, limited, unknown, invalid.
+	Kind string
+	// Status is the HTTP or gRPC status; 0 if there was none.
+	Status int
+	// What is one line on what happened.
+	What string
+	// Attempts counts the calls that the operator made, at least 1.
+	Attempts int
+}
+
+// StateName and StateSchema name the keyed state of the operator, for the plan: the
+// records in flight. A record's own type may change as that of other state may; that
+// of predictions too, but then calls that were answered and not handed on by the
+// checkpoint are made again.
+const (
+	StateName   = "calls"
+	StateSchema = "model calls 1"
+)
+
+// infer is the operator in one subtask. All of it belongs to the subtask's goroutine,
+// but what mu guards and the calls themselves.
+type infer[T, In, Out, O any] struct {
+	s    *operators.Subtask
+	spec Spec[T, In, Out, O]
+	op   int32
+	out  func(*base.Meta, *O)
+	// failed takes the records that failed; nil drops them.
+	failed func(*base.Meta, *Failed[T])
+	client Client[In, Out]
+	batch  *batcher.Batcher
+	table  *state.Table
+	log    *journal.Journal // nil: none
+
+	w, told base.Timestamp // last watermark, last one that went on
+	seq     uint64
+	epoch   base.Epoch // of the last barrier
+	// all holds every record that has not left, in the order of their coming, and
+	// some that have. live counts the former.
+	all  []*call[T, Out]
+	head int
+	live int
+	// waiting holds those that were not asked for yet, as the batcher does.
+	waiting []*call[T, Out]
+	wake    base.Timestamp // when the batcher wants to be asked
+	flying  int            // calls under way
+	// ready holds records that can be emitted (not with Ordered). last is the last
+	// record of each key that has not left (only with PerKey).
+	ready []*call[T, Out]
+	last  map[uint64]*call[T, Out]
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	busy atomic.Int64 // records asked for whose answer Turn has not seen
+
+	mu       sync.Mutex
+	label    base.Epoch // of results that arrive
+	answered []*flight[T, In, Out]
+
+	enc  []byte
+	o    O
+	f    Failed[T]
+	figs figures
+}
+
+// figures are the operator's metrics.
+type figures struct {
+	calls, avoided, failed, degraded, flying, pending, lost *base.Figure
+}
+
+// call is one record in the operator.
+type call[T, Out any] struct {
+	seq   uint64
+	since base.Timestamp // the last watermark before it
+	id    journal.ID
+	meta  base.Meta
+	val   T
+	phase phase
+	// attempt counts the calls made.
+	attempt int
+	// after is the record of the same key that came next, behind says that there is
+	// one before.
+	after  *call[T, Out]
+	behind bool
+	// stored says that the state has the record, and resStored that it has the result.
+	stored, resStored bool
+	// arrived says that res is set; both are guarded by mu until phase is done.
+	arrived bool
+	res     Result[Out]
+}
+
+type phase uint8
+
+const (
+	waits phase = iota
+	flies
+	done // answered, and durably so
+	left
+)
+
+// Infer adds an operator that asks a model. It must be bound in a task with keyed
+// state. bind makes what results go to, failed what failures go to; a nil failed drops
+// those.
+//
+// Keyed state: the records that have come and not left, as of the last barrier. They
+// are asked for again after a restore, unless the checkpoint or the journal has their
+// result.
+func Infer[T, In, Out, O any](s *operators.Subtask, spec Spec[T, In, Out, O], bind func(*operators.Subtask) operators.Consumer[O],
+	failed func(*operators.Subtask) operators.Consumer[Failed[T]],
+) operators.Consumer[T] {
+	spec.setDefaults()
+	n := &infer[T, In, Out, O]{
+		s: s, spec: spec, w: base.MinTime, told: base.MinTime, wake: base.MaxTime, batch: batcher.New(spec.Batch), last: map[uint64]*call[T, Out]{},
+	}
+	n.ctx, n.stop = context.WithCancel(s.Env.Ctx)
+	operators.Branch(s, func() *infer[T, In, Out, O] {
+		n.out = bind(s).One
+		if failed != nil {
+			n.failed = failed(s).One
+		}
+		n.op = s.Register(spec.UID)
+		return n
+	})
+	g, err := s.Env.Backend.Group(state.Decl{
+		Operator: spec.UID, Name: StateName, Key: state.KeyBytes, Schema: StateSchema + " of " + spec.In.Schema().String(),
+	})
+	if err != nil {
+		s.Fail(err)
+		return operators.Consumer[T]{One: func(*base.Meta, *T) {}}
+	}
+	n.table = g.Namespace(0)
+	n.register()
+	return operators.Consumer[T]{One: n.one}
+}
+
+func (s *Spec[T, In, Out, O]) setDefaults() {
+	if s.Capacity <= 0 {
+		s.Capacity = DefaultCapacity
+	}
+	if s.Deadline <= 0 {
+		s.Deadline = DefaultDeadline
+	}
+	if s.Batch.MaxBatch <= 0 {
+		s.Batch.MaxBatch = 1
+	}
+	if s.Batch.InFlight <= 0 || s.Batch.MaxBatch == 1 {
+		s.Batch.InFlight = s.Capacity
+	}
+}
+
+func (n *infer[T, In, Out, O]) register() {
+	f := func(name string) *base.Figure { return n.s.Env.Stats.Figures.New(name, n.spec.UID, "") }
+	n.figs = figures{
+		calls: f("model_calls_total"), avoided: f("model_calls_avoided_total"), failed: f("model_failed_total"),
+		degraded: f("model_degraded_total"), flying: f("model_calls_in_flight"), pending: f("model_records_pending"),
+		lost: f("model_journal_failed_total"),
+	}
+}
+
+// UID implements operators.Node.
+func (n *infer[T, In, Out, O]) UID() string { return n.spec.UID }
+
+// Open implements operators.Opener: it makes the client, reads the journal, and takes
+// up the records that were in flight.
+func (n *infer[T, In, Out, O]) Open() error {
+	env := n.s.Env
+	n.epoch = n.s.Restored()
+	n.label = n.epoch + 1
+	var err error
+	if n.client, err = n.spec.Client(Env{
+		Job: env.JobName, Operator: n.spec.UID, Subtask: env.Index, Clock: env.Clock, Logger: env.Logger, Figures: &env.Stats.Figures,
+	}); err != nil {
+		return base.Fatal(&base.Error{
+			Code: "WEIR-0717", What: "the client of a model cannot be made", Where: "operator " + n.spec.UID, Cause: err,
+			Next: "correct the configuration of the model",
+		})
+	}
+	if env.Journal != "" {
+		n.log, err = journal.Open(journal.Options{
+			Dir: filepath.Join(env.Journal, filepath.FromSlash(n.spec.UID)), Subtask: env.Index, Epoch: n.epoch,
+			Keep: env.Range.Contains, Logger: env.Logger,
+		})
+		if err != nil {
+			return &base.Error{
+				Code: "WEIR-0718", What: "the journal of model calls cannot be opened", Where: "operator " + n.spec.UID, Cause: err,
+				Next: "check the data directory and the free space; without its journal directory the job starts, and makes again the calls that were answered since the last checkpoint",
+			}
+		}
+	}
+	if err := n.restore(); err != nil {
+		return err
+	}
+	env.Wake()
+	return nil
+}
+
+// Close implements operators.Closer. It ends the calls under way and waits for them
+// for a while.
+func (n *infer[T, In, Out, O]) Close() error {
+	n.stop()
+	ended := make(chan struct{})
+	go func() {
+		n.wg.Wait()
+		close(ended)
+	}()
+	timer := n.s.Env.Clock.NewTimer(closeWait)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C():
+		n.s.Env.Logger.Warn("a client of a model does not return when its context ends", "operator", n.spec.UID)
+		return nil // what the call uses stays open
+	}
+	var err error
+	if n.log != nil {
+		err = n.log.Close()
+	}
+	if c, ok := n.client.(io.Closer); ok {
+		if cerr := c.Close(); err == nil {
+			err = cerr
+		}
+	}
+	return err
+}
+
+// closeWait is how long Close waits for clients.
+const closeWait = 5 * time.Second
