@@ -52,6 +52,15 @@ func (c *Corpus) Windows() int {
 	return n
 }
 
+// Names returns the names of the series.
+func (c *Corpus) Names() []string {
+	out := make([]string, 0, len(c.Series))
+	for i := range c.Series {
+		out = append(out, c.Series[i].Name)
+	}
+	return out
+}
+
 // Rows returns the number of rows of all series.
 func (c *Corpus) Rows() int {
 	n := 0
