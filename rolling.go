@@ -131,10 +131,11 @@ func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, group
 	var last Stream[feature.Carried[T]]
 	Scope(j, name, func(*Job) {
 		uid := j.declare(in.chain, "start", "map", "", where, in.uid)
-		last = newStream[feature.Carried[T]](j, in.chain, uid, in.keyed)
+		start := newStream[feature.Carried[T]](j, in.chain, uid, in.keyed)
 		in.attach(func(s *operators.Subtask) operators.Consumer[T] {
-			return operators.Map(s, uid, all.Start, last.bind(s))
+			return operators.Map(s, uid, all.Start, start.bind(s))
 		})
+		last = start
 		for i, g := range groups {
 			last = g.attach(last, where, all, i, programs[i])
 		}
