@@ -27,7 +27,6 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -281,7 +280,7 @@ func (c *Client[In, Out]) result(version string, scores []float64) model.Result[
 	}
 	out, err := c.codec.Prediction(scores)
 	if err != nil {
-		r.Err = rest.Nonsense(err, fmt.Sprintf("the scores %.3g make no sense", scores))
+		r.Err = rest.Nonsense(err, "the scores %.3g make no sense", scores)
 		return r
 	}
 	r.Out = out
