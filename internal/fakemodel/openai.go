@@ -167,7 +167,9 @@ type chatReply struct {
 	Model       string       `json:"model"`
 	Fingerprint string       `json:"system_fingerprint"`
 	Choices     []chatChoice `json:"choices"`
-	Usage       *chatUsage   `json:"usage,omitempty"`
+	// Usage is a *chatUsage; a nil one is null, which chunks before that with the usage
+	// have.
+	Usage any `json:"usage,omitempty"`
 }
 
 type chatChoice struct {
@@ -217,6 +219,9 @@ func (q *chatCall) answer(c *call, spoil Fault) reply {
 // if asked for, and the end of the stream.
 func (q *chatCall) events(chunk chatReply, tokens []string, usage *chatUsage, spoil Fault) [][]byte {
 	chunk.Object = "chat.completion.chunk"
+	if q.usage {
+		chunk.Usage = (*chatUsage)(nil)
+	}
 	var out [][]byte
 	add := func(choices ...chatChoice) {
 		chunk.Choices = choices
@@ -314,10 +319,11 @@ func textsOf(raw json.RawMessage) ([]string, bool) {
 	case json.Unmarshal(raw, &ids) == nil:
 		return []string{numbers(ids)}, true
 	case json.Unmarshal(raw, &lists) == nil:
-		for _, l := range lists {
-			many = append(many, numbers(l))
+		texts := make([]string, len(lists)) // many is half filled by the attempt above
+		for i, l := range lists {
+			texts[i] = numbers(l)
 		}
-		return many, len(many) > 0
+		return texts, len(texts) > 0
 	}
 	return nil, false
 }
