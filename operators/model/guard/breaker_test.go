@@ -1,0 +1,293 @@
+package guard
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirflow/weir/internal/clock"
+	"github.com/weirflow/weir/operators/model"
+)
+
+func TestBreakerOpensProbesAndCloses(t *testing.T) {
+	v := clock.NewVirtual(0)
+	opened := 0
+	b := newBreaker(Policy{}.withDefaults(0, 0).Breaker, v, func() { opened++ })
+	ask := func(failed bool) bool {
+		turn, again := b.acquire()
+		if again == 0 {
+			b.record(turn, failed)
+		}
+		return again == 0
+	}
+	for i := range 200 { // 45 % of every 20
+		if !ask(i%20 < 9) {
+			t.Fatalf("open at request %d of a model with fewer failures than half", i)
+		}
+	}
+	for i := range 10 {
+		if !ask(true) {
+			break
+		}
+		if i == 9 && b.now() != open {
+			t.Fatal("ten failures of the last 20 leave it closed")
+		}
+	}
+	if b.now() != open || ask(false) || opened != 1 {
+		t.Fatal(b.now())
+	}
+	v.Advance(5*time.Second - 1)
+	if ask(false) || b.wait() != 1 {
+		t.Fatal("probes too early")
+	}
+	v.Advance(1)
+	// Three probes at once and not more; a failure opens it again.
+	var turns []uint64
+	for range 3 {
+		turn, again := b.acquire()
+		if again != 0 {
+			t.Fatal("no probe")
+		}
+		turns = append(turns, turn)
+	}
+	if _, again := b.acquire(); again == 0 || b.now() != halfOpen {
+		t.Fatal("a fourth probe")
+	}
+	b.record(turns[0], false)
+	b.record(turns[1], true)
+	if b.now() != open || opened != 2 {
+		t.Fatal(b.now())
+	}
+	b.record(turns[2], false) // too late to count
+	v.Advance(5 * time.Second)
+	turn, _ := b.acquire()
+	b.forget(turn) // as if it had not been
+	for range 3 {
+		if !ask(false) {
+			t.Fatal("no probe")
+		}
+	}
+	if b.now() != closed {
+		t.Fatal(b.now())
+	}
+	for range 9 { // the past does not count
+		ask(true)
+	}
+	if b.now() != closed {
+		t.Fatal("old failures count after a recovery")
+	}
+}
+
+// A server that is down for a minute: without a fallback calls wait for it and none is
+// lost; requests to it while it is down are few.
+func TestOutageOfAMinute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		start := time.Now()
+		f := &fake{do: func(_ context.Context, _ int, calls []call) ([]result, error) {
+			if d := time.Since(start); d > 10*time.Second && d < 70*time.Second {
+				return nil, &model.Failure{Kind: model.Unavailable, What: "connection refused"}
+			}
+			time.Sleep(10 * time.Millisecond)
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{Deadline: 5 * time.Minute, Retry: Retry{MaxAttempts: 10}})
+		answered, down := make(chan bool, 10_000), 0
+		for k := range 1000 {
+			go func() { answered <- invokeOK(t, c, k)[0].Err == nil }()
+			time.Sleep(100 * time.Millisecond)
+		}
+		good := 0
+		for range 1000 {
+			if <-answered {
+				good++
+			}
+		}
+		for _, s := range f.log {
+			if d := s.at.Sub(start); d > 10*time.Second && d < 70*time.Second {
+				down++
+			}
+		}
+		st := c.Stats()
+		t.Logf("%d of 1000 answered, %d requests to the dead server; %+v", good, down, st)
+		if good < 980 || down > 80 || st.Breaker != closed || st.BreakerOpened == 0 {
+			t.Error("see above")
+		}
+	})
+	// With one, calls do not wait.
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: failing(model.Unavailable)}
+		c := wrap(t, f, Policy{Name: "main"}, Fallback("backup", model.Client[int, string](&fake{do: answers})))
+		for k := range 50 {
+			invokeOK(t, c, k)
+		}
+		start := time.Now()
+		res := invokeOK(t, c, 50)
+		if time.Since(start) != 0 || !res[0].Degraded || res[0].By != "backup" || res[0].Version != "1" {
+			t.Errorf("after %v: %+v", time.Since(start), res[0])
+		}
+		if st := c.Stats(); st.Breaker != open || st.Degraded != 51 || st.BreakerRefused == 0 || st.Failed != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestLimitInFlight(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		slow := true
+		f := &fake{do: func(_ context.Context, _ int, calls []call) ([]result, error) {
+			time.Sleep(100 * time.Millisecond)
+			if slow {
+				return nil, &model.Failure{Kind: model.Limited, What: "429"}
+			}
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{Deadline: time.Hour, InFlight: InFlight{Max: 16}, Retry: Retry{MaxAttempts: 1}})
+		run := func(n int) {
+			done := make(chan bool)
+			for k := range n {
+				go func() { invokeOK(t, c, k); done <- true }()
+			}
+			for range n {
+				<-done
+			}
+		}
+		if _, limit, _ := c.flight.load(); limit != 4 {
+			t.Errorf("starts at %d", limit)
+		}
+		run(200)
+		if _, limit, _ := c.flight.load(); limit != 1 {
+			t.Errorf("limit %d after 200 refusals", limit)
+		}
+		slow = false
+		run(1000)
+		in, limit, waiting := c.flight.load()
+		if limit != 16 || f.most > 16 || in != 0 || waiting != 0 {
+			t.Errorf("limit %d, %d at once; %d in flight and %d waiting at the end", limit, f.most, in, waiting)
+		}
+	})
+}
+
+func TestWaitersForASlotMayLeave(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFlight(InFlight{Max: 1, Fixed: true})
+		if f.acquire(t.Context()) != nil {
+			t.Fatal()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error, 2)
+		go func() { errs <- f.acquire(ctx) }()
+		time.Sleep(1)
+		go func() { errs <- f.acquire(t.Context()) }()
+		time.Sleep(1)
+		cancel()
+		if <-errs == nil {
+			t.Fatal("a cancelled waiter got the slot")
+		}
+		f.release()
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+		if f.tryAcquire() {
+			t.Fatal("two in one slot")
+		}
+	})
+}
+
+// 3 % of the requests take a hundred times longer: with hedging the 99th percentile is
+// that of the others, for at most one call of twenty made twice.
+func TestHedging(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 1))
+			f := &fake{}
+			f.do = func(ctx context.Context, _ int, calls []call) ([]result, error) {
+				f.mu.Lock()
+				d := time.Duration((8 + 4*r.Float64()) * 1e6)
+				if r.Float64() < 0.03 {
+					d = time.Second
+				}
+				f.mu.Unlock()
+				if err := sleep(ctx, d); err != nil {
+					return nil, err
+				}
+				return reply(calls), nil
+			}
+			c := wrap(t, f, Policy{Hedge: Hedge{On: on}})
+			slow := 0
+			const calls = 4000
+			for k := range calls {
+				start := time.Now()
+				if res := invokeOK(t, c, k); res[0].Err != nil {
+					t.Fatal(res[0].Err)
+				}
+				if time.Since(start) > 30*time.Millisecond {
+					slow++
+				}
+			}
+			st := c.Stats()
+			t.Logf("hedging %v: %d of %d slow; %d hedges, %d won", on, slow, calls, st.Hedges, st.HedgesWon)
+			if on && (slow > calls/100 || st.Hedges > calls/20 || st.HedgesWon == 0) || !on && slow < calls/50 {
+				t.Error("see above")
+			}
+			if st.Breaker != closed || st.InFlight != 0 || st.Attempts != calls+st.Hedges {
+				t.Errorf("%+v", st)
+			}
+			seen := map[string]int{}
+			for _, s := range f.log {
+				if seen[s.calls[0].Key]++; s.calls[0].Attempt != seen[s.calls[0].Key] {
+					t.Fatal("two attempts of one number")
+				}
+			}
+		})
+	}
+}
+
+func TestLatencyClasses(t *testing.T) {
+	var l latencies
+	for i := range 100 {
+		l.observe(1, int64(i))
+		l.observe(100, int64(1000+i))
+	}
+	if q, ok := l.quantile(1, 0.95, 30); !ok || q != 95 {
+		t.Error(q, ok)
+	}
+	if q, ok := l.quantile(64, 0.5, 30); !ok || q != 1050 {
+		t.Error(q, ok)
+	}
+	if _, ok := l.quantile(10, 0.95, 30); ok {
+		t.Error("nothing is known of ten calls")
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	if err := (Policy{}).Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for want, p := range map[string]Policy{
+		"AttemptTimeout":    {AttemptTimeout: -1},
+		"Retry.MaxAttempts": {Retry: Retry{MaxAttempts: -1}},
+		"Retry.Max is":      {Retry: Retry{Base: time.Minute, Max: time.Second}},
+		"Breaker.Ratio":     {Breaker: Breaker{Ratio: 1.5}},
+		"Hedge.Quantile":    {Hedge: Hedge{Quantile: 1}},
+		"InFlight.Initial":  {InFlight: InFlight{Max: 2, Initial: 3}},
+		"no price is":       {Budgets: Budgets{Cost: Rate{PerDay: 10}}},
+		"longer period":     {Budgets: Budgets{Calls: Rate{PerSecond: 0.1}}},
+		"Budgets.Tokens":    {Budgets: Budgets{Tokens: Rate{PerDay: -1}}},
+		"Cache.StaleFor":    {Cache: CacheBounds{StaleFor: -1}},
+		"the cache is":      {Cache: CacheBounds{Entries: -1}},
+	} {
+		err := p.Validate()
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), CodePolicy) {
+			t.Errorf("want an error of %s, got %v", want, err)
+		}
+	}
+	f := &fake{do: answers}
+	if _, err := Wrap(f, Policy{}, Stale[int, string]("old")); err == nil {
+		t.Error("Stale without Cache")
+	}
+	if _, err := Wrap(f, Policy{Deadline: time.Second, FallbackTimeout: time.Second}, Fallback("b", model.Client[int, string](f))); err == nil {
+		t.Error("no time is left for the model")
+	}
+}
