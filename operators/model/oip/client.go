@@ -171,11 +171,16 @@ func (c *Client[In, Out]) infer(ctx context.Context, tensors []Tensor, keys []st
 	if err := c.endpoint.Same(answer.ModelVersion, answer.ID, id); err != nil {
 		return nil, err
 	}
-	outputs := make([]Tensor, len(answer.Outputs))
+	outputs := make([]Tensor, 0, len(answer.Outputs))
 	for i := range answer.Outputs {
-		if outputs[i], err = answer.Outputs[i].tensor(); err != nil {
+		if !c.codec.Wants(answer.Outputs[i].Name) {
+			continue
+		}
+		t, err := answer.Outputs[i].tensor()
+		if err != nil {
 			return nil, rest.Invalid(err, "output %.40q of the answer cannot be read", answer.Outputs[i].Name)
 		}
+		outputs = append(outputs, t)
 	}
 	results, err := c.codec.Unpack(outputs, len(keys))
 	for i := range results {

@@ -166,13 +166,18 @@ func (c *Codec[In, Out]) Pack(rows []*In) []Tensor {
 	return out
 }
 
+// Wants reports whether an output of that name is asked for.
+func (c *Codec[In, Out]) Wants(output string) bool {
+	return c.Outputs == nil || slices.Contains(c.Outputs, output)
+}
+
 // Unpack makes the predictions for n rows. Its error, and the Err of results, is a
 // *model.Failure of kind Invalid.
 func (c *Codec[In, Out]) Unpack(outputs []Tensor, n int) ([]model.Result[Out], error) {
 	found := make(map[string]*Tensor, len(outputs))
 	for i := range outputs {
 		t := &outputs[i]
-		if c.Outputs != nil && !slices.Contains(c.Outputs, t.Name) {
+		if !c.Wants(t.Name) {
 			continue
 		}
 		if found[t.Name] != nil {

@@ -147,7 +147,7 @@ func (c *Client[In, Out]) Invoke(ctx context.Context, calls []model.Call[In]) ([
 	if err := c.endpoint.Same(answer.ModelVersion, answer.Id, id); err != nil {
 		return nil, err
 	}
-	outputs, err := tensors(&answer)
+	outputs, err := tensors(&answer, c.codec.Wants)
 	if err != nil {
 		return nil, rest.Invalid(err, "the answer of %s cannot be read", c.host)
 	}

@@ -53,24 +53,28 @@ func convert[To, From uint8 | uint16 | uint32 | int8 | int16 | int32](in []From)
 	return out
 }
 
-// tensors are the output tensors of an answer.
-func tensors(a *inference.ModelInferResponse) ([]oip.Tensor, error) {
+// tensors are the output tensors of an answer that are wanted.
+func tensors(a *inference.ModelInferResponse, wants func(name string) bool) ([]oip.Tensor, error) {
 	isRaw := len(a.RawOutputContents) > 0
 	if isRaw && len(a.RawOutputContents) != len(a.Outputs) {
 		return nil, fmt.Errorf("it has %d raw contents for %d outputs", len(a.RawOutputContents), len(a.Outputs))
 	}
-	out := make([]oip.Tensor, len(a.Outputs))
-	for i, t := range a.Outputs {
-		out[i] = oip.Tensor{Name: t.GetName(), Datatype: t.GetDatatype(), Shape: t.GetShape()}
+	out := make([]oip.Tensor, 0, len(a.Outputs))
+	for i, o := range a.Outputs {
+		if !wants(o.GetName()) {
+			continue
+		}
+		t := oip.Tensor{Name: o.GetName(), Datatype: o.GetDatatype(), Shape: o.GetShape()}
 		var err error
 		if isRaw {
-			out[i].Data, err = rawData(t.GetDatatype(), a.RawOutputContents[i])
+			t.Data, err = rawData(t.Datatype, a.RawOutputContents[i])
 		} else {
-			out[i].Data, err = typedData(t.GetDatatype(), t.GetContents())
+			t.Data, err = typedData(t.Datatype, o.GetContents())
 		}
 		if err != nil {
-			return nil, fmt.Errorf("output %.40q: %w", t.GetName(), err)
+			return nil, fmt.Errorf("output %.40q: %w", t.Name, err)
 		}
+		out = append(out, t)
 	}
 	return out, nil
 }
