@@ -49,7 +49,7 @@ func (j *Job) Settle(ctx context.Context) (due base.Timestamp, err error) {
 		for r.sub.Busy() || !r.mailbox.Waiting() || r.mailbox.Len() > 0 {
 			if r.sub.Busy() && limit.Err() != nil {
 				return 0, base.Fatal(&base.Error{
-					Code: "WEIR-0716", What: "a call of a model has not returned, so that the job does not come to rest", Where: "task " + r.id.String(),
+					Code: "WEIR-0730", What: "a call of a model has not returned, so that the job does not come to rest", Where: "task " + r.id.String(),
 					Next: "let clients of models in tests return by themselves; one that waits for the test's clock waits for ever",
 				})
 			}

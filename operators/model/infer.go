@@ -31,6 +31,9 @@ const (
 	Unordered
 )
 
+// Batching bounds batches of calls; see package batcher.
+type Batching = batcher.Config
+
 // Defaults of Spec.
 const (
 	DefaultCapacity = 256
@@ -72,7 +75,7 @@ type Spec[T, In, Out, O any] struct {
 	Deadline time.Duration
 	// Batch bounds batches. The zero MaxBatch is 1: no batches. The zero InFlight is
 	// Capacity, and without batches it is that always.
-	Batch batcher.Config
+	Batch Batching
 }
 
 // Failed is a record whose call has failed for good.
@@ -90,14 +93,15 @@ type Failed[T any] struct {
 	Attempts int
 }
 
-// StateName and StateSchema name the keyed state of the operator, for the plan: the
-// records in flight. A record's own type may change as that of other state may; that
-// of predictions too, but then calls that were answered and not handed on by the
-// checkpoint are made again.
-const (
-	StateName   = "calls"
-	StateSchema = "model calls 1"
-)
+// StateName names the keyed state of the operator: the records in flight.
+const StateName = "calls"
+
+// States lists the keyed state, for the plan. The type of records may change as that of
+// other state may; that of predictions too, but calls that were answered and whose
+// records had not left by the checkpoint are made again then.
+func (s *Spec[T, In, Out, O]) States() []operators.DeclaredState {
+	return []operators.DeclaredState{{Name: StateName, Schema: "list " + s.In.Schema().String()}}
+}
 
 // infer is the operator in one subtask. All of it belongs to the subtask's goroutine,
 // but what mu guards and the calls themselves.
@@ -204,7 +208,7 @@ func Infer[T, In, Out, O any](s *operators.Subtask, spec Spec[T, In, Out, O], bi
 		return n
 	})
 	g, err := s.Env.Backend.Group(state.Decl{
-		Operator: spec.UID, Name: StateName, Key: state.KeyBytes, Schema: StateSchema + " of " + spec.In.Schema().String(),
+		Operator: spec.UID, Name: StateName, Key: state.KeyBytes, Schema: spec.In.Schema().String(),
 	})
 	if err != nil {
 		s.Fail(err)
@@ -253,7 +257,7 @@ func (n *infer[T, In, Out, O]) Open() error {
 		Job: env.JobName, Operator: n.spec.UID, Subtask: env.Index, Clock: env.Clock, Logger: env.Logger, Figures: &env.Stats.Figures,
 	}); err != nil {
 		return base.Fatal(&base.Error{
-			Code: "WEIR-0717", What: "the client of a model cannot be made", Where: "operator " + n.spec.UID, Cause: err,
+			Code: "WEIR-0731", What: "the client of a model cannot be made", Where: "operator " + n.spec.UID, Cause: err,
 			Next: "correct the configuration of the model",
 		})
 	}
@@ -264,7 +268,7 @@ func (n *infer[T, In, Out, O]) Open() error {
 		})
 		if err != nil {
 			return &base.Error{
-				Code: "WEIR-0718", What: "the journal of model calls cannot be opened", Where: "operator " + n.spec.UID, Cause: err,
+				Code: "WEIR-0732", What: "the journal of model calls cannot be opened", Where: "operator " + n.spec.UID, Cause: err,
 				Next: "check the data directory and the free space; without its journal directory the job starts, and makes again the calls that were answered since the last checkpoint",
 			}
 		}

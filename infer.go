@@ -1,0 +1,158 @@
+package weir
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weirflow/weir/engine"
+	"github.com/weirflow/weir/internal/codec"
+	"github.com/weirflow/weir/operators"
+	"github.com/weirflow/weir/operators/model"
+)
+
+// InferOption is an option of Infer.
+type InferOption interface{ infer(*inferOptions) }
+
+type inferOptions struct {
+	order    model.Order
+	capacity int
+	deadline time.Duration
+	batch    model.Batching
+	drop     bool
+	failures any // a failuresOption[T]
+	wrong    []string
+}
+
+type inferOption func(*inferOptions)
+
+func (f inferOption) infer(o *inferOptions) { f(o) }
+
+// ResultOrder says in which order results leave Infer: model.PerKey, the default,
+// model.Ordered or model.Unordered.
+func ResultOrder(order model.Order) InferOption {
+	return inferOption(func(o *inferOptions) { o.order = order })
+}
+
+// CallsInFlight bounds the calls under way in each subtask of Infer; it is
+// model.DefaultCapacity if not set. When as many records wait, the operator takes no
+// more input, which in the end stops the sources; checkpoints go on.
+func CallsInFlight(n int) InferOption {
+	return inferOption(func(o *inferOptions) {
+		if o.capacity = n; n < 1 {
+			o.wrong = append(o.wrong, fmt.Sprintf("%d calls in flight", n))
+		}
+	})
+}
+
+// CallDeadline bounds the time from when a record's call is made to its result, with
+// all that the client does, such as retries; it is model.DefaultDeadline if not set. A
+// call that takes longer has failed. After a restart of the job it begins anew.
+func CallDeadline(d time.Duration) InferOption {
+	return inferOption(func(o *inferOptions) {
+		if o.deadline = d; d <= 0 {
+			o.wrong = append(o.wrong, fmt.Sprintf("a deadline of %v", d))
+		}
+	})
+}
+
+// Batches lets Infer put records together in one call of the client, as many as fit a
+// goal for the latency; without it every call has one record. A batch never holds
+// records from before and after a checkpoint's barrier.
+func Batches(b model.Batching) InferOption {
+	return inferOption(func(o *inferOptions) { o.batch = b })
+}
+
+type failuresOption[T any] struct{ tag Tag[model.Failed[T]] }
+
+func (f failuresOption[T]) infer(o *inferOptions) { o.failures = f }
+
+// FailuresTo sends the records whose calls have failed for good, with what went wrong,
+// to a side output of Infer, to be read with SideOutput.
+func FailuresTo[T any](tag Tag[model.Failed[T]]) InferOption { return failuresOption[T]{tag} }
+
+// DropFailures drops the records whose calls have failed for good. They are counted in
+// weir_model_failed_total.
+func DropFailures() InferOption { return inferOption(func(o *inferOptions) { o.drop = true }) }
+
+// Infer asks a model about every record of a stream. client makes the client of a
+// subtask, request the input for the model, and result the record that goes on, with
+// the event time and the key of the record that was asked about.
+//
+//	failed := weir.NewTag[model.Failed[Features]]("failed")
+//	scores := weir.Infer(features, "churn", client,
+//		func(f Features) Input { return Input{f.Views, f.Spend} },
+//		func(f Features, r model.Result[Score]) Scored { return Scored{f.User, r.Out, r.Degraded} },
+//		weir.FailuresTo(failed), weir.CallsInFlight(1000), weir.CallDeadline(2*time.Second))
+//
+// What happens to a call that fails for good must be said: FailuresTo or DropFailures.
+// No failure of a model stops or restarts the job; retries, fallbacks, budgets and the
+// like are the client's, see package operators/model/guard.
+//
+// Results come once each, whatever happens. Calls are made once, but for those that
+// were under way when the process died, or the machine was lost, or the client repeats
+// them: each bears the idempotency key of its record, the same every time. Results wait
+// in a journal in the data directory until a checkpoint covers them.
+//
+// Calls never hold a checkpoint up: what is under way is in it. A watermark goes on
+// when all records before it have left.
+func Infer[K comparable, T, In, Out, O any](in KeyedStream[K, T], name string, client func(model.Env) (model.Client[In, Out], error),
+	request func(T) In, result func(T, model.Result[Out]) O, opts ...InferOption,
+) Stream[O] {
+	j, where := in.j, caller(1)
+	var o inferOptions
+	for _, opt := range opts {
+		opt.infer(&o)
+	}
+	uid := j.declare(in.chain, name, "infer", "", where, in.uid)
+	out := newStream[O](j, in.chain, uid, true)
+	var failed func(*operators.Subtask) operators.Consumer[model.Failed[T]]
+	if f, ok := o.failures.(failuresOption[T]); ok {
+		failed = addSide(j, where, uid, in.chain, true, f.tag).bind
+	} else if o.failures != nil {
+		o.wrong = append(o.wrong, fmt.Sprintf("FailuresTo for records of another type than %T", *new(T)))
+	}
+	spec := model.Spec[T, In, Out, O]{
+		UID: uid, Client: client, Order: o.order, Capacity: o.capacity, Deadline: o.deadline, Batch: o.batch,
+		Request: func(t *T) In { return request(*t) },
+		Make: func(t *T, r *model.Result[Out], out *O) bool {
+			*out = result(*t, *r)
+			return true
+		},
+	}
+	if !checkInfer(j, where, uid, &spec, &o, client == nil || request == nil || result == nil) || in.codec == nil {
+		return out
+	}
+	if op := j.operatorOf(uid); op != nil {
+		for _, st := range spec.States() {
+			op.States = append(op.States, engine.State(st))
+		}
+	}
+	in.attach(func(s *operators.Subtask) operators.Consumer[T] { return model.Infer(s, spec, out.bind, failed) })
+	return out
+}
+
+// checkInfer reports mistakes in the arguments of Infer, and sets the codecs.
+func checkInfer[T, In, Out, O any](j *Job, where, uid string, spec *model.Spec[T, In, Out, O], o *inferOptions, none bool) bool {
+	ok := true
+	fail := func(code, what, next string) {
+		j.fail(where, code, fmt.Sprintf("infer %s: %s", uid, what), next)
+		ok = false
+	}
+	if none {
+		fail("WEIR-0129", "a function is missing", "give it a client, a function for requests and one for results")
+	}
+	for _, w := range o.wrong {
+		fail("WEIR-0129", w, "")
+	}
+	if o.drop == (o.failures != nil) {
+		fail("WEIR-0129", "it must be said what happens to records whose calls fail for good", "give it one of the options FailuresTo and DropFailures")
+	}
+	var err error
+	if spec.In, err = codec.For[T](); err != nil {
+		fail("WEIR-0107", fmt.Sprintf("records of type %T cannot be kept: %v", *new(T), err), "use exported fields of encodable types, or give the type msgpack methods")
+	}
+	if spec.Out, err = codec.For[Out](); err != nil {
+		fail("WEIR-0107", fmt.Sprintf("predictions of type %T cannot be kept: %v", *new(Out), err), "use exported fields of encodable types, or give the type msgpack methods")
+	}
+	return ok
+}
