@@ -208,11 +208,14 @@ func checkPatterns[T any](j *Job, where, uid string, patterns []NamedPattern[T],
 		case p.Pattern == nil:
 			bad(fmt.Sprintf("pattern %q is nil", p.Name), "use pattern.Begin")
 		default:
-			_, err := newSet([]NamedPattern[T]{p}, opts)
+			set, err := newSet([]NamedPattern[T]{p}, opts)
 			if err != nil {
 				j.failWith(where, err)
 				ok = false
+				break
 			}
+			program := set.Program(p.Name)
+			j.explained = append(j.explained, explained{uid, p.Name, pattern.Explain(program), pattern.Mermaid(program)})
 		}
 		seen[p.Name] = true
 	}

@@ -62,6 +62,8 @@ type Job struct {
 	scope    string
 	consumed map[string]bool
 	sides    map[string]map[string]any // side outputs: operator → tag → Stream
+	// explained holds the patterns of the job in the order of their declaration.
+	explained []explained
 }
 
 // chain is a task under construction: fused operators from one head on.
@@ -100,6 +102,14 @@ const MaxParallelism = 1024
 // Compile builds the job's plan. Its error joins all mistakes in the job, each
 // an *Error with the file and line of the call.
 func Compile(spec JobSpec, opts ...CompileOption) (*engine.Plan, error) {
+	j, err := compile(spec, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return j.plan(), nil
+}
+
+func compile(spec JobSpec, opts ...CompileOption) (*Job, error) {
 	j := &Job{name: spec.name, places: map[string]string{}, consumed: map[string]bool{}}
 	j.opts.parallelism = 1
 	for _, o := range opts {
@@ -119,7 +129,7 @@ func Compile(spec JobSpec, opts ...CompileOption) (*engine.Plan, error) {
 	if len(j.errs) > 0 {
 		return nil, errors.Join(j.errs...)
 	}
-	return j.plan(), nil
+	return j, nil
 }
 
 // finish checks what only the whole graph shows.

@@ -120,6 +120,9 @@ func (s *httpServer) serve(j *engine.Job, clk clock.Clock, o *Options) error {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, j.Phase() == engine.Running, j.Phase())
 	})
+	if s.loopback { // it shows the job's data, and there is no authentication
+		mux.HandleFunc("POST "+inspectPath, inspectHandler(j))
+	}
 	timeout := writeTimeout
 	if o.Debug && s.loopback {
 		timeout = profileTimeout

@@ -49,10 +49,12 @@ func (v Visit) key() UserItem { return UserItem{v.User, v.Item} }
 // has passed it already is late, and no part of it. A match uses up everything before
 // its end; of several that one removal ends, the one that began first counts.
 func Hesitation() *pattern.Pattern[Visit] {
-	is := func(kind string) func(Visit) bool { return func(v Visit) bool { return v.Kind == kind } }
-	return pattern.Begin("view", is(View)).Times(3).
-		FollowedBy("add", is(Add)).
-		FollowedBy("remove", is(Remove)).
+	is := func(kind string) pattern.Cond[Visit] {
+		return pattern.Equal("kind", func(v Visit) string { return v.Kind }, kind)
+	}
+	return pattern.Begin[Visit]("view").WhereCond(is(View)).Times(3).
+		FollowedBy("add").WhereCond(is(Add)).
+		FollowedBy("remove").WhereCond(is(Remove)).
 		// A window is half open, and event times are in milliseconds.
 		Within(Within + time.Millisecond).
 		SkipStrategy(pattern.Skip{Kind: pattern.SkipPastLast})

@@ -44,6 +44,7 @@ type Spec[K comparable, T, In, Out any] struct {
 // node is the operator in one subtask.
 type node[K comparable, T, In, Out any] struct {
 	s      *operators.Subtask
+	op     int32
 	spec   Spec[K, T, In, Out]
 	core   *Core[T]
 	table  *state.Table
@@ -78,7 +79,7 @@ type Reader[K comparable] interface {
 // Keyed state: one byte string for each key, and a timer for its expiry. The
 // operator's own snapshot is a fingerprint of features and key.
 func Node[K comparable, T, In, Out any](s *operators.Subtask, spec Spec[K, T, In, Out], out operators.Consumer[Out]) (operators.Consumer[In], Reader[K]) {
-	n := &node[K, T, In, Out]{s: s, spec: spec, core: spec.Program.NewCore(), emit: out.One, w: base.MinTime}
+	n := &node[K, T, In, Out]{s: s, spec: spec, op: s.Register(spec.UID), core: spec.Program.NewCore(), emit: out.One, w: base.MinTime}
 	n.ints, n.text = spec.Keys.Kind() == codec.KeyUint64, spec.Keys.Kind() == codec.KeyString
 	n.grace = int64(spec.Grace)
 	if n.grace == 0 && spec.Program.expiry != forever {
@@ -129,6 +130,7 @@ func (n *node[K, T, In, Out]) key(k K) []byte {
 
 func (n *node[K, T, In, Out]) one(m *base.Meta, v *In) {
 	n.arena = n.arena[:0]
+	n.s.InHand(n.op, m)
 	n.step(m, v, n.key(n.spec.Key(v)))
 }
 
@@ -137,6 +139,7 @@ func (n *node[K, T, In, Out]) one(m *base.Meta, v *In) {
 func (n *node[K, T, In, Out]) batch(metas []base.Meta, vals []In) {
 	n.hashes, n.keys, n.arena = n.hashes[:0], n.keys[:0], n.arena[:0]
 	for i := range vals {
+		n.s.InHand(n.op, &metas[i])
 		n.hashes = append(n.hashes, metas[i].Hash)
 		n.keys = append(n.keys, n.key(n.spec.Key(&vals[i])))
 	}
@@ -145,6 +148,7 @@ func (n *node[K, T, In, Out]) batch(metas []base.Meta, vals []In) {
 		if i%warmAhead == 0 {
 			n.touch(i, min(i+warmAhead, len(vals)))
 		}
+		n.s.InHand(n.op, &metas[i])
 		n.step(&metas[i], &vals[i], n.keys[i])
 	}
 }
