@@ -3,6 +3,7 @@ package oipgrpc
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,11 @@ func (c *Client[In, Out]) failure(err error, seen *sight, secret string) *model.
 	s, _ := status.FromError(err)
 	f := &model.Failure{What: fmt.Sprintf("%s: %s: %s", c.host, s.Code(), rest.Line(s.Message(), secret))}
 	switch {
+	case s.Code() == codes.ResourceExhausted && strings.Contains(strings.ToLower(s.Message()), "received message larger than max"):
+		// gRPC says so in these words for either side, and only the limit tells which.
+		if f.Kind = model.Permanent; strings.HasSuffix(s.Message(), fmt.Sprintf("vs. %d)", c.endpoint.Access.MaxResponse)) {
+			f.Kind = model.Invalid
+		}
 	case seen.answered.Load():
 		f.Status = int(s.Code())
 		if f.Kind = Kind(s.Code()); f.Kind == model.Limited || f.Kind == model.Unavailable {
@@ -28,9 +34,6 @@ func (c *Client[In, Out]) failure(err error, seen *sight, secret string) *model.
 		return f
 	case !seen.sent.Load():
 		f.Kind = model.Unavailable
-	case s.Code() == codes.ResourceExhausted:
-		// Nobody else says so before the end of an answer.
-		f.Kind = model.Invalid
 	default:
 		f.Kind = model.Unknown
 	}
