@@ -64,6 +64,7 @@ type compiler[T any] struct {
 	stageOf map[string]uint16
 	final   *cnode
 	window  int64
+	full    bool // there are too many nodes: the rest is left out
 
 	chain []*stage[T] // the sequence under way
 	at    int         // index of the stage under way
@@ -116,6 +117,7 @@ func smallestWindow[T any](chain []*stage[T]) int64 {
 func (c *compiler[T]) node(name string, kind nodeKind, stage uint16) *cnode {
 	n := &cnode{kind: kind, name: name, stage: stage, id: len(c.nodes)}
 	c.nodes = append(c.nodes, n)
+	c.full = c.full || len(c.nodes) > 4*maxNodes
 	return n
 }
 
@@ -139,7 +141,7 @@ func (c *compiler[T]) sequence(sink *cnode) *cnode {
 		default:
 			sink = c.stage(sink)
 		}
-		if c.at == 0 {
+		if c.at == 0 || c.full {
 			return sink
 		}
 		c.next = s
@@ -219,10 +221,16 @@ func (c *compiler[T]) times(sink, exit *cnode) *cnode {
 		c.restrict(exit, take)
 	}
 	for range s.to - s.from {
+		if c.full {
+			return sink
+		}
 		sink = c.single(sink, exit, take, ignoring, true, s.step(), true)
 		c.addLoopStop(sink)
 	}
 	for range s.from - 1 {
+		if c.full {
+			return sink
+		}
 		sink = c.single(sink, nil, take, ignoring, false, s.step(), true)
 		c.addLoopStop(sink)
 	}

@@ -137,6 +137,9 @@ func (c *compiler[T]) withoutNots(sink *cnode) *cnode {
 }
 
 func (c *compiler[T]) copyWithout(n *cnode, over map[string]bool) *cnode {
+	if c.full {
+		return n
+	}
 	cp := c.node(n.name, n.kind, n.stage)
 	cp.twin, cp.matures = n.twin, n.matures
 	if !c.opts.flink || n.kind == pendingNode {

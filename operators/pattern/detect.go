@@ -24,6 +24,11 @@ type DetectSpec[K comparable, T, R, TO any] struct {
 	Select func(k K, pattern string, m *Match[T], emit func(R))
 	// Timeout does the same for runs that timed out; they are dropped if it is nil.
 	Timeout func(k K, pattern string, t *Timeout[T], emit func(TO))
+	// Words is what the conditions of patterns that come by Change are made of; nil
+	// lets none come. Options are those of such patterns, Changes bounds them.
+	Words   *Vocabulary[T]
+	Options []Option
+	Changes ChangeLimits
 	// Less orders records of one key and time; nil keeps the order of arrival.
 	Less func(a, b *T) bool
 	// Processing makes the clock's time at which a record arrives its time. Nothing
@@ -68,9 +73,12 @@ type number struct {
 //
 // Keyed state: one blob per key with state (see Set.Append), timers at the ends of
 // windows and at records that wait. Decoded keys are written back at barriers and
-// when the cache is full. The operator's own snapshot is its watermark by hash range.
+// when the cache is full. The operator's own snapshot is its watermark by hash range,
+// and the patterns that were changed; see Snapshot.
 type Detector[K comparable, T, R, TO any] struct {
 	s    *operators.Subtask
+	op   int32
+	hand base.Meta // of what is in hand, for the attribution of errors
 	spec DetectSpec[K, T, R, TO]
 	set  *Set[T]
 	out  func(*base.Meta, *R)
@@ -83,6 +91,14 @@ type Detector[K comparable, T, R, TO any] struct {
 	onDue  func(*state.Timer) bool
 	hash   uint64 // of the UID
 	prog   reached
+	lates  *base.Figure
+	// initial are the patterns that Set made, changes what is not as it made it, by the
+	// time of the change.
+	initial map[string]bool
+	changes []changed
+	// queued are the changes that the next barrier makes.
+	queued  []Change
+	refused *base.Figure
 
 	cache   map[uint64]*entry[K, T]
 	cached  int
@@ -119,7 +135,7 @@ type Detector[K comparable, T, R, TO any] struct {
 // of the record that completed it, or of the end of the window.
 func Detect[K comparable, T, R, TO any](s *operators.Subtask, spec DetectSpec[K, T, R, TO], out operators.Consumer[R], timeouts operators.Consumer[TO], late operators.Consumer[T]) (operators.Consumer[T], *Detector[K, T, R, TO]) {
 	n := &Detector[K, T, R, TO]{
-		s: s, spec: spec, out: out.One, outs: timeouts.One, late: late.One, hash: base.HashString(spec.UID),
+		s: s, op: s.Register(spec.UID), spec: spec, out: out.One, outs: timeouts.One, late: late.One, hash: base.HashString(spec.UID),
 		cache: map[uint64]*entry[K, T]{}, blank: &entry[K, T]{}, numbers: map[uint64]number{}, sorted: true, sent: base.MinTime,
 		ints: spec.Keys.Kind() == codec.KeyUint64, prog: reached{w: base.MinTime, schema: base.HashString(spec.Keys.Schema().String())},
 	}
@@ -158,6 +174,12 @@ func (n *Detector[K, T, R, TO]) declare() error {
 		return err
 	}
 	n.set.out.Want = n.spec.Timeout != nil
+	n.initial = map[string]bool{}
+	for _, id := range n.set.Names() {
+		n.initial[id] = true
+	}
+	n.lates = n.s.Env.Stats.Figures.New("pattern_late_records_total", n.spec.UID, "")
+	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
 	kind := state.KeyBytes
 	if n.ints {
 		kind = state.KeyUint64
@@ -178,8 +200,10 @@ func (n *Detector[K, T, R, TO]) UID() string { return n.spec.UID }
 
 // one takes a record in event time.
 func (n *Detector[K, T, R, TO]) one(m *base.Meta, v *T) {
+	n.s.InHand(n.op, m)
 	if m.Time < n.prog.of(m.Hash) {
 		n.s.Env.Stats.LateRecords.Add(1)
+		n.lates.Add(1)
 		n.late(m, v)
 		return
 	}
@@ -194,6 +218,7 @@ func (n *Detector[K, T, R, TO]) one(m *base.Meta, v *T) {
 
 // now takes a record in processing time.
 func (n *Detector[K, T, R, TO]) now(m *base.Meta, v *T) {
+	n.s.InHand(n.op, m)
 	e := n.open(m.Hash, n.spec.Key(*v))
 	at := n.s.Env.Clock.Now()
 	n.meta.Time, n.from = m.Time, m.Origin
@@ -211,6 +236,7 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 	if n.spec.Processing {
 		n.prog.reach(w)
 		n.sent = w
+		n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
 		return true
 	}
 	n.prog.reach(w)
@@ -233,6 +259,7 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 	}
 	n.sent = w
 	clear(n.numbers)
+	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
 	return true
 }
 
@@ -271,8 +298,16 @@ func (n *Detector[K, T, R, TO]) arrive(a *arrival[K, T], w int64) {
 		e.dirty = true
 		return
 	}
+	n.hold(a.hash, a.ts)
 	n.s.Fail(n.set.Process(&e.state, a.ts, n.s.Env.Clock.Now(), &a.val, n.sink))
 	n.close(e)
+}
+
+// hold says that the operator works on a record of that key and time, whose origin is
+// not known any more, for the attribution of errors and panics.
+func (n *Detector[K, T, R, TO]) hold(hash uint64, ts int64) {
+	n.hand = base.Meta{Time: ts, Hash: hash}
+	n.s.InHand(n.op, &n.hand)
 }
 
 // catchUp takes the records before w that the states of keys hold.
@@ -295,6 +330,7 @@ func (n *Detector[K, T, R, TO]) drain(e *entry[K, T], w int64) {
 	k := dueOf(e.state.queue, upTo, n.spec.Less)
 	for i := range k {
 		q := &e.state.queue[i]
+		n.hold(e.hash, q.ts)
 		n.s.Fail(n.set.Process(&e.state, q.ts, n.s.Env.Clock.Now(), &q.val, n.sink))
 		if n.s.Err() != nil {
 			return
@@ -317,10 +353,12 @@ func (n *Detector[K, T, R, TO]) timer(t *state.Timer) bool {
 	n.s.Env.Stats.TimersFired.Add(1)
 	if t.Kind == state.ProcessingTimer {
 		n.meta.Time = n.processingTime(t.At)
+		n.hold(e.hash, t.At)
 		n.s.Fail(n.set.Advance(&e.state, t.At, n.sink))
 	} else {
 		w := n.prog.w
 		n.drain(e, w)
+		n.hold(e.hash, t.At)
 		n.s.Fail(n.set.Advance(&e.state, w, n.sink))
 	}
 	n.close(e)
@@ -339,6 +377,7 @@ func (n *Detector[K, T, R, TO]) processingTime(at int64) int64 {
 func (n *Detector[K, T, R, TO]) ProcessingTime(now base.Timestamp) base.Timestamp {
 	for !n.timers.Due(state.ProcessingTimer, now, checkEvery, n.onDue) && n.s.Err() == nil {
 	}
+	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
 	if t, ok := n.timers.Next(state.ProcessingTimer); ok {
 		return t
 	}
@@ -351,11 +390,13 @@ func (n *Detector[K, T, R, TO]) found(id string, out *Output[T]) {
 	for i := range out.Matches {
 		m := &out.Matches[i]
 		n.begin(id, m.At, m.ByTime)
+		n.hold(n.cur.hash, m.At)
 		n.spec.Select(k, id, m, n.emit)
 	}
 	for i := range out.Timeouts {
 		t := &out.Timeouts[i]
 		n.begin(id, t.Ended, true)
+		n.hold(n.cur.hash, t.Ended)
 		n.spec.Timeout(k, id, t, n.emits)
 	}
 }

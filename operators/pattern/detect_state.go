@@ -140,9 +140,11 @@ func (n *Detector[K, T, R, TO]) write(e *entry[K, T]) {
 	e.stored = true
 }
 
-// Barrier implements operators.Barrierer: everything goes into the keyed state.
+// Barrier implements operators.Barrierer: everything goes into the keyed state, and
+// changes that wait for it are made.
 func (n *Detector[K, T, R, TO]) Barrier(base.Epoch) error {
 	n.park()
+	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
 	for _, e := range n.cache {
 		for ; e != nil; e = e.next {
 			n.write(e)
@@ -151,6 +153,7 @@ func (n *Detector[K, T, R, TO]) Barrier(base.Epoch) error {
 			}
 		}
 	}
+	n.makeChanges()
 	return n.s.Err()
 }
 
@@ -167,19 +170,9 @@ func (n *Detector[K, T, R, TO]) park() {
 	n.pending, n.done, n.sorted = n.pending[:0], 0, true
 }
 
-// Change lets f put patterns in, replace and remove them. It must be called between
-// two records, for the job's sake right after a barrier; see Set for what becomes of
-// runs.
-func (n *Detector[K, T, R, TO]) Change(f func(*Set[T]) error) error {
-	if err := n.Barrier(0); err != nil {
-		return err
-	}
-	clear(n.cache)
-	n.cached, n.blank = 0, &entry[K, T]{}
-	return f(n.set)
-}
-
-// Runs lists the partial matches of a key; it must be called between two records.
+// Runs lists the partial matches of a key of the subtask's range, in all patterns, with
+// what each waits for. It must be called on the goroutine of the subtask, between two
+// batches, and changes nothing.
 func (n *Detector[K, T, R, TO]) Runs(k K) []Partial[T] {
 	defer func() { n.cur = nil }()
 	return n.set.Runs(&n.open(n.spec.Keys.Hash(k), k).state)
@@ -214,21 +207,6 @@ func (n *Detector[K, T, R, TO]) stateError(err error) error {
 		Code: "WEIR-0705", What: "the operator cannot read its state", Where: "operator " + n.spec.UID, Cause: err,
 		Next: "restore an earlier checkpoint; if the record type has changed, give the operator a new name",
 	})
-}
-
-// Snapshot implements operators.Snapshotter.
-func (n *Detector[K, T, R, TO]) Snapshot() []byte { return n.prog.snapshot(n.s.Env.Range) }
-
-// Restore implements operators.Snapshotter.
-func (n *Detector[K, T, R, TO]) Restore(parts [][]byte) error {
-	if !n.prog.restore(n.s.Env.Range, parts) {
-		return base.Fatal(&base.Error{
-			Code: "WEIR-0708", What: "the checkpoint holds state of keys of another type", Where: "operator " + n.spec.UID,
-			Next: "give the stream its old key back, or the operator a new name to start afresh",
-		})
-	}
-	n.sent = n.prog.w
-	return nil
 }
 
 // reached is how far event time has come. After a restore from subtasks that had come

@@ -51,6 +51,8 @@ type rigSpec struct {
 	processing bool
 	cache      int
 	park       int
+	words      *pattern.Vocabulary[rec]
+	changes    pattern.ChangeLimits
 }
 
 func newStore(tb testing.TB) *state.Store {
@@ -92,7 +94,7 @@ func newRig(tb testing.TB, spec rigSpec, store *state.Store, chain []state.Chain
 	})
 	in, d := pattern.Detect(r.s, pattern.DetectSpec[int64, rec, string, string]{
 		UID: "detect", Set: spec.set, Key: func(v rec) int64 { return v.ID }, Keys: r.keys, Values: values,
-		Less: spec.less, Processing: spec.processing, Cache: spec.cache, Park: spec.park,
+		Less: spec.less, Processing: spec.processing, Cache: spec.cache, Park: spec.park, Words: spec.words, Changes: spec.changes,
 		Select: func(k int64, id string, m *pattern.Match[rec], emit func(string)) {
 			emit(fmt.Sprintf("%d %s %d %s", k, id, millis(m.At), recStages(m)))
 		},

@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/weirflow/weir/internal/base"
 )
@@ -10,8 +11,8 @@ import (
 func (c *compiler[T]) program(start *cnode) *Program[T] {
 	first := c.pat.stages[0]
 	order := reachable(start)
-	if len(order) > maxNodes {
-		c.fail(first, fmt.Sprintf("the pattern needs %d nodes; there can be %d", len(order), maxNodes), "lower Times")
+	if c.full || len(order) > maxNodes {
+		c.fail(first, fmt.Sprintf("the pattern needs more than %d nodes", maxNodes), "lower Times")
 		return nil
 	}
 	p := &Program[T]{
@@ -34,6 +35,10 @@ func (c *compiler[T]) program(start *cnode) *Program[T] {
 	}
 	if !p.acyclic() {
 		c.fail(first, "the pattern can go round without an event", "make a stage of the loop not optional")
+		return nil
+	}
+	if p.ways() > maxWays {
+		c.fail(first, fmt.Sprintf("there are more than %d ways to leave stages of the pattern out at one event", maxWays), "make fewer stages and groups optional")
 		return nil
 	}
 	for i := range p.nodes {
@@ -90,6 +95,34 @@ func (p *Program[T]) acyclic() bool {
 	return true
 }
 
+// maxWays bounds the ways to go on from a node without an event. Compiling, and each
+// event, looks at all of them.
+const maxWays = 1 << 12
+
+// ways returns the largest number of ways to go on from a node by PROCEED, or a number
+// above maxWays.
+func (p *Program[T]) ways() int {
+	memo := make([]int, len(p.nodes))
+	var count func(n uint16) int
+	count = func(n uint16) int {
+		if memo[n] == 0 {
+			w := 1
+			for _, e := range p.nodes[n].edges {
+				if e.act == actProceed {
+					w = min(w+count(e.to), maxWays+1)
+				}
+			}
+			memo[n] = w
+		}
+		return memo[n]
+	}
+	most := 0
+	for i := range p.nodes {
+		most = max(most, count(uint16(i)))
+	}
+	return most
+}
+
 // isPlain says that what a run at n does depends on the event alone, what is looked
 // ahead at included.
 func (p *Program[T]) isPlain(n uint16) bool {
@@ -140,20 +173,20 @@ func (p *Program[T]) mature() {
 	}
 }
 
-// bindAggs notes for every stage the aggregates that it feeds.
+// bindAggs notes for every stage the aggregates that it feeds. They are numbered in
+// the order in which the edges ask for them, so that programs of one shape number
+// them alike.
 func (c *compiler[T]) bindAggs(p *Program[T]) {
-	used := map[int]bool{}
+	var used []int
 	for i := range p.nodes {
 		for _, e := range p.nodes[i].edges {
-			c.aggsOf(e.cond, used)
+			used = c.aggsOf(e.cond, used)
 		}
 	}
 	p.aggLocal = make([]int, len(c.table.aggs))
-	for slot, d := range c.table.aggs {
-		if !used[slot] {
-			continue
-		}
-		p.aggLocal[slot] = len(p.aggs)
+	for local, slot := range used {
+		d := c.table.aggs[slot]
+		p.aggLocal[slot] = local
 		p.aggs = append(p.aggs, d)
 		for _, name := range d.stages {
 			i, ok := c.stageOf[name]
@@ -161,24 +194,25 @@ func (c *compiler[T]) bindAggs(p *Program[T]) {
 				c.errs = append(c.errs, &base.Error{Code: CodePattern, What: fmt.Sprintf("an aggregate is over %q, which is no stage that accepts events", name), Where: c.pat.stages[0].call, Next: "name a stage of the pattern"})
 				continue
 			}
-			p.stages[i].aggs = append(p.stages[i].aggs, p.aggLocal[slot])
+			p.stages[i].aggs = append(p.stages[i].aggs, local)
 		}
 	}
 }
 
-func (c *compiler[T]) aggsOf(id int32, used map[int]bool) {
+// aggsOf adds the slots of the aggregates that an expression asks for.
+func (c *compiler[T]) aggsOf(id int32, used []int) []int {
 	x := &c.table.exprs[id]
 	switch x.op {
 	case opLeaf:
-		if x.leaf.kind == condAgg {
-			used[x.agg] = true
+		if x.leaf.kind == condAgg && !slices.Contains(used, x.agg) {
+			used = append(used, x.agg)
 		}
 	case opNot:
-		c.aggsOf(x.a, used)
+		return c.aggsOf(x.a, used)
 	default:
-		c.aggsOf(x.a, used)
-		c.aggsOf(x.b, used)
+		return c.aggsOf(x.b, c.aggsOf(x.a, used))
 	}
+	return used
 }
 
 // fingerprint hashes what stored runs depend on. Conditions that are functions

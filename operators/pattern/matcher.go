@@ -46,6 +46,8 @@ var (
 	ErrSkipTargetMissing = errors.New("the match has no event of the stage that the skip strategy names")
 	// ErrSkipToMatchStart: skipping would lead to the match's own first event.
 	ErrSkipToMatchStart = errors.New("the skip strategy leads to the first event of the match")
+	// ErrNoWords: a pattern in data form is given to an operator without a vocabulary.
+	ErrNoWords = errors.New("the operator has no vocabulary to read patterns by")
 	// ErrOverflow: a key exceeds a limit whose policy is to fail.
 	ErrOverflow = errors.New("a key exceeds a limit of the pattern")
 )

@@ -1,12 +1,8 @@
 package pattern
 
 import (
-	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
-
-	"github.com/weirflow/weir/internal/base"
 )
 
 // Set is several patterns over one stream. They share the pass over the events and
@@ -16,11 +12,19 @@ import (
 //
 // What a change means for the runs of a key: those of a pattern that is removed are
 // dropped; those of a pattern that is replaced go on if the new one has the same
-// Shape, and are dropped otherwise; a new pattern starts with the next event.
+// Shape, and are dropped otherwise; a new pattern starts with the next event. Keys
+// learn of a change when they are looked at next.
 type Set[T any] struct {
 	table   *exprTable[T]
 	eval    *evaluator[T]
 	members []*member[T]
+	byTag   map[uint64]*member[T]
+	// version counts the changes of the members, gens those after which the runs of a
+	// pattern are not those of the one before it.
+	version, gens uint64
+	compacted     int // expressions of the table when it was made last
+	// touched lists the members with figures that were not published yet.
+	touched []*member[T]
 	// byFirst finds members by an Equal condition that their first event must meet;
 	// any lists those without such a condition.
 	byFirst map[int32][]*member[T]
@@ -31,17 +35,26 @@ type Set[T any] struct {
 // member is one pattern of a set.
 type member[T any] struct {
 	id   string
-	tag  uint64 // of id and shape
-	m    *Matcher[T]
-	seen uint64 // the event that has been given to it
-	free []*Key[T]
+	opts []Option
+	// gen tells patterns apart that had the id one after another; tag is of id, shape
+	// and gen.
+	gen, tag uint64
+	m        *Matcher[T]
+	gone     bool   // no longer in the set
+	seen     uint64 // the event that has been given to it
+	free     []*Key[T]
+	// open and held count the runs of all keys.
+	open, held int64
+	touched    bool
+	pub        *published
 }
 
 // SetKey is the state of one key in a Set. The zero SetKey is that of a key without
 // events.
 type SetKey[T any] struct {
-	subs  []sub[T]
-	queue []waiting[T]
+	subs    []sub[T]
+	queue   []waiting[T]
+	version uint64 // of the set when the key was looked at last
 }
 
 // sub is the state of a key in one pattern.
@@ -56,117 +69,7 @@ type Sink[T any] func(id string, out *Output[T])
 // NewSet returns an empty set. wantTimeouts says that timed-out runs are collected.
 func NewSet[T any](wantTimeouts bool) *Set[T] {
 	t := newExprTable[T]()
-	return &Set[T]{table: t, eval: newEvaluator(t), byFirst: map[int32][]*member[T]{}, out: Output[T]{Want: wantTimeouts}}
-}
-
-// Put compiles a pattern and adds it under a name, in place of the one that had the
-// name. The errors are those of Compile; the set is unchanged then.
-func (s *Set[T]) Put(id string, p *Pattern[T], opts ...Option) error {
-	prog, err := compileInto(s.table, p, opts)
-	s.eval.grow()
-	if err != nil {
-		return fmt.Errorf("pattern %s: %w", id, err)
-	}
-	s.Remove(id)
-	s.members = append(s.members, &member[T]{id: id, tag: base.Mix(base.HashString(id), prog.shape), m: newMatcher(prog, s.eval)})
-	s.index()
-	return nil
-}
-
-// Remove takes a pattern out and reports whether there was one.
-func (s *Set[T]) Remove(id string) bool {
-	n := len(s.members)
-	s.members = slices.DeleteFunc(s.members, func(m *member[T]) bool { return m.id == id })
-	s.index()
-	return len(s.members) < n
-}
-
-// Names lists the patterns in the order in which they were put in.
-func (s *Set[T]) Names() []string {
-	names := make([]string, len(s.members))
-	for i, m := range s.members {
-		names[i] = m.id
-	}
-	return names
-}
-
-// Program returns a pattern's program; nil if there is none of that name.
-func (s *Set[T]) Program(id string) *Program[T] {
-	for _, m := range s.members {
-		if m.id == id {
-			return m.m.p
-		}
-	}
-	return nil
-}
-
-// Stats returns what the Matcher of a pattern has counted.
-func (s *Set[T]) Stats(id string) (Stats, bool) {
-	for _, m := range s.members {
-		if m.id == id {
-			return m.m.Stats(), true
-		}
-	}
-	return Stats{}, false
-}
-
-// index sorts the members by what their first event must be.
-func (s *Set[T]) index() {
-	clear(s.byFirst)
-	s.any = s.any[:0]
-	for _, m := range s.members {
-		firsts, ok := m.m.p.firsts()
-		if !ok {
-			s.any = append(s.any, m)
-			continue
-		}
-		for _, id := range firsts {
-			s.byFirst[id] = append(s.byFirst[id], m)
-		}
-	}
-}
-
-// firsts lists Equal conditions of which one holds for every event that can begin a
-// run; not ok if there are no such conditions.
-func (p *Program[T]) firsts() (ids []int32, ok bool) {
-	stack := []uint16{p.start}
-	for len(stack) > 0 {
-		n := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		for _, e := range p.nodes[n].edges {
-			switch e.act {
-			case actProceed:
-				stack = append(stack, e.to)
-			case actTake:
-				if ids, ok = p.table.needs(e.cond, ids); !ok {
-					return nil, false
-				}
-			}
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), true
-}
-
-// needs adds Equal conditions of which one must hold for an expression to hold.
-func (t *exprTable[T]) needs(id int32, ids []int32) ([]int32, bool) {
-	x := &t.exprs[id]
-	switch x.op {
-	case opLeaf:
-		return append(ids, id), x.leaf.eq != nil
-	case opAnd:
-		if a, ok := t.needs(x.a, slices.Clip(ids)); ok {
-			return a, true
-		}
-		return t.needs(x.b, ids)
-	case opOr:
-		a, ok := t.needs(x.a, ids)
-		if !ok {
-			return nil, false
-		}
-		return t.needs(x.b, a)
-	}
-	return nil, false
+	return &Set[T]{table: t, eval: newEvaluator(t), byTag: map[uint64]*member[T]{}, byFirst: map[int32][]*member[T]{}, out: Output[T]{Want: wantTimeouts}, compacted: len(t.exprs)}
 }
 
 // Empty says that the key holds nothing.
@@ -250,9 +153,27 @@ func (m *member[T]) recycle(k *Key[T]) {
 }
 
 func (s *Set[T]) take(m *member[T], key *Key[T], ts int64, sink Sink[T]) error {
+	open, held := key.Runs()
 	err := m.m.take(key, ts, &s.out)
+	s.account(m, key, open, held)
 	s.flush(m, sink)
 	return err
+}
+
+// account counts what has become of the runs of a key.
+func (s *Set[T]) account(m *member[T], key *Key[T], open, held int) {
+	o, h := key.Runs()
+	m.open += int64(o - open)
+	m.held += int64(h - held)
+	s.touch(m)
+}
+
+// touch notes that a pattern has figures to publish.
+func (s *Set[T]) touch(m *member[T]) {
+	if !m.touched {
+		m.touched = true
+		s.touched = append(s.touched, m)
+	}
 }
 
 func (s *Set[T]) flush(m *member[T], sink Sink[T]) {
@@ -276,6 +197,7 @@ func (k *SetKey[T]) settle() {
 // Advance moves time to now, step by step: each window ends at its own time, however
 // far now is beyond it.
 func (s *Set[T]) Advance(k *SetKey[T], now int64, sink Sink[T]) error {
+	s.refresh(k)
 	for {
 		due := k.expires()
 		if due > now || due == never {
@@ -283,7 +205,9 @@ func (s *Set[T]) Advance(k *SetKey[T], now int64, sink Sink[T]) error {
 		}
 		for i := range k.subs {
 			sb := &k.subs[i]
+			open, held := sb.key.Runs()
 			err := sb.m.m.Advance(sb.key, due, &s.out)
+			s.account(sb.m, sb.key, open, held)
 			s.flush(sb.m, sink)
 			if err != nil {
 				return err
@@ -302,61 +226,4 @@ func (k *SetKey[T]) expires() int64 {
 		}
 	}
 	return due
-}
-
-// Append appends the state of a key to dst; nothing if the key is empty. The form is:
-// version (a byte, 1); count of patterns, then of each 8 bytes that are its name and
-// Shape hashed, length and bytes of Matcher.Append; count of events that wait, then
-// of each its time less that of the one before, length, bytes.
-func (s *Set[T]) Append(dst []byte, k *SetKey[T], values Values[T]) []byte {
-	if k.Empty() {
-		return dst
-	}
-	dst = append(dst, blobVersion)
-	dst = binary.AppendUvarint(dst, uint64(len(k.subs)))
-	var blob []byte
-	for i := range k.subs {
-		blob = k.subs[i].m.m.Append(blob[:0], k.subs[i].key, values)
-		dst = binary.LittleEndian.AppendUint64(dst, k.subs[i].m.tag)
-		dst = binary.AppendUvarint(dst, uint64(len(blob)))
-		dst = append(dst, blob...)
-	}
-	e := encoder[T]{values: values, dst: dst}
-	e.waiting(k.queue)
-	return e.dst
-}
-
-// Load replaces the state of k by that of a blob. The parts of patterns that are no
-// longer in the set, or have another Shape, are left out.
-func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
-	*k = SetKey[T]{}
-	if len(src) == 0 {
-		return nil
-	}
-	d := decoder[T]{values: values, src: src[1:], ok: src[0] == blobVersion}
-	for range d.count() {
-		if len(d.src) < 8 {
-			return ErrState
-		}
-		tag := binary.LittleEndian.Uint64(d.src)
-		d.src = d.src[8:]
-		n := d.count()
-		blob := d.src[:n]
-		d.src = d.src[n:]
-		for _, m := range s.members {
-			if m.tag != tag {
-				continue
-			}
-			key := &Key[T]{}
-			if err := m.m.Load(blob, key, values); err != nil {
-				return err
-			}
-			k.subs = append(k.subs, sub[T]{m, key})
-		}
-	}
-	k.queue = d.waiting(nil)
-	if d.err == nil && (!d.ok || len(d.src) > 0) {
-		d.err = ErrState
-	}
-	return d.err
 }
