@@ -81,7 +81,8 @@ type Spec[T, In, Out, O any] struct {
 // Failed is a record whose call has failed for good.
 type Failed[T any] struct {
 	Record T
-	// Key is the idempotency key of the call.
+	// Key is the idempotency key of the call without the job's UID and the slash behind
+	// it, which another run of the job under test would not have.
 	Key string
 	// Kind is that of the failure: permanent, unavailable, limited, unknown, invalid.
 	Kind string

@@ -33,9 +33,13 @@ func identity(m *base.Meta, encoded []byte) (id journal.ID) {
 
 // key is the idempotency key: job, operator, origin, hash of the record.
 func (n *infer[T, In, Out, O]) key(id journal.ID) string {
+	return n.s.Env.JobUID + "/" + n.name(id)
+}
+
+func (n *infer[T, In, Out, O]) name(id journal.ID) string {
 	u := func(i int) uint64 { return binary.BigEndian.Uint64(id[i:]) }
 	o := base.Origin{Split: u(0), Pos: u(8), Emit: u(16)}
-	return fmt.Sprintf("%s/%s/%v-%016x", n.s.Env.JobUID, n.spec.UID, o, u(24))
+	return fmt.Sprintf("%s/%v-%016x", n.spec.UID, o, u(24))
 }
 
 // start makes a batch of calls.

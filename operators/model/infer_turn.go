@@ -206,7 +206,7 @@ func (n *infer[T, In, Out, O]) fail(c *call[T, Out]) {
 	}
 	fail := asFailure(c.res.Err)
 	n.f = Failed[T]{
-		Record: c.val, Key: n.key(c.id), Kind: fail.Kind.String(), Status: fail.Status, What: fail.Error(), Attempts: max(c.attempt, 1),
+		Record: c.val, Key: n.name(c.id), Kind: fail.Kind.String(), Status: fail.Status, What: fail.Error(), Attempts: max(c.attempt, 1),
 	}
 	n.failed(&c.meta, &n.f)
 }
