@@ -92,20 +92,31 @@ func TestBrokenConnections(t *testing.T) {
 func TestHangs(t *testing.T) {
 	for _, fault := range []Fault{Hang, Stall} {
 		for _, name := range []string{"oip", "stream"} {
-			s := start(t, Options{Script: Script{Rules: []Rule{{Fault: fault}}}})
+			s := start(t, Options{Script: Script{Rules: []Rule{{Fault: fault, Skip: 1}}}})
+			whole := ask(t, s, requests[name][0], requests[name][1]).body
+			half := len(whole) / 2
+			if name == "stream" {
+				events := bytes.SplitAfter(whole, []byte("\n\n"))
+				half = len(bytes.Join(events[:(len(events)-1)/2], nil))
+			}
 			ctx, cancel := context.WithCancel(t.Context())
-			got := make(chan answer)
-			go func() { got <- askContext(ctx, s, requests[name][0], requests[name][1]) }()
+			got := make(chan error)
+			go func() { got <- hangOn(ctx, s, requests[name], half, fault == Stall, got) }()
 			eventually(t, func() bool { return s.Stats().InFlight == 1 })
-			if c := s.Calls()[0]; c.Outcome != Running || c.Finished != 0 {
+			if c := s.Calls()[1]; c.Outcome != Running || c.Finished != 0 {
 				t.Errorf("%s, %s: books %+v", fault, name, c)
 			}
+			if fault == Stall {
+				if err := <-got; err != nil {
+					t.Errorf("%s, %s: no half of the answer: %v", fault, name, err)
+				}
+			}
 			cancel()
-			if a := <-got; !errors.Is(a.err, context.Canceled) {
-				t.Errorf("%s, %s: %v", fault, name, a.err)
+			if err := <-got; !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, %s: %v", fault, name, err)
 			}
 			eventually(t, func() bool { return s.Stats().InFlight == 0 })
-			if c := s.Calls()[0]; c.Outcome != Outcome(fault) || c.Processed != (fault == Stall) {
+			if c := s.Calls()[1]; c.Outcome != Outcome(fault) || c.Processed != (fault == Stall) {
 				t.Errorf("%s, %s: books %+v", fault, name, c)
 			}
 		}
@@ -115,6 +126,26 @@ func TestHangs(t *testing.T) {
 	if a.status != 200 || a.err != nil || c.Outcome != Outcome(Hang) || !c.Processed {
 		t.Errorf("a late answer: %+v, books %+v", a, c)
 	}
+}
+
+// hangOn asks and, if there is to be half an answer, reports on came that it is there; it
+// returns the error behind that.
+func hangOn(ctx context.Context, s *Server, request [2]string, half int, first bool, came chan<- error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL()+request[0], strings.NewReader(request[1]))
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if first {
+		_, err := io.CopyN(io.Discard, res.Body, int64(half))
+		came <- err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return err
 }
 
 func TestAServerStopsWhileCallsHang(t *testing.T) {

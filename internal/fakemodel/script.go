@@ -123,8 +123,9 @@ const (
 	WrongCount Fault = "wrong-count"
 )
 
-var faults = []Fault{
-	Hang, Reset, ResetAfter, Truncate, Stall, BadJSON, Empty, HTML, Huge, NaN, Null, WrongShape, WrongCount,
+// Faults returns all faults.
+func Faults() []Fault {
+	return []Fault{Hang, Reset, ResetAfter, Truncate, Stall, BadJSON, Empty, HTML, Huge, NaN, Null, WrongShape, WrongCount}
 }
 
 // Latency is how long a call is worked on: Base + PerItem·n + PerToken·tokens +
@@ -212,7 +213,7 @@ func ParseScript(text []byte) (Script, error) {
 	if err := d.Decode(&s); err != nil {
 		return Script{}, &base.Error{
 			Code: codeValue, What: "the script of the fake model server is not JSON of its form",
-			Where: fmt.Sprintf("byte %d", d.InputOffset()), Cause: err, Next: "see the reference of the command line for an example",
+			Where: fmt.Sprintf("byte %d", d.InputOffset()), Cause: err, Next: "see docs/reference/fakemodel.md",
 		}
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -286,8 +287,8 @@ func (r *Rule) validate(at string) error {
 	if !within(r.RetryAfter, 0, 1e6) {
 		return bad(at, "retry_after_s is out of range", "use 0 to 1,000,000")
 	}
-	if r.Fault != "" && !slices.Contains(faults, r.Fault) {
-		return bad(at, fmt.Sprintf("there is no fault %q", r.Fault), fmt.Sprintf("use one of %q", faults))
+	if r.Fault != "" && !slices.Contains(Faults(), r.Fault) {
+		return bad(at, fmt.Sprintf("there is no fault %q", r.Fault), fmt.Sprintf("use one of %q", Faults()))
 	}
 	if !within(r.HangSeconds, 0, maxHangSeconds) || r.HangSeconds > 0 && r.Fault != Hang && r.Fault != Stall {
 		return bad(at, "hang_s is out of range, or goes with no fault that hangs", fmt.Sprintf("use up to %d, with hang or stall", maxHangSeconds))

@@ -127,6 +127,9 @@ func Run(o Options) (*Server, error) { return fakemodel.Start(o) }
 // ParseScript reads a script in JSON; an unknown field is an error.
 func ParseScript(text []byte) (Script, error) { return fakemodel.ParseScript(text) }
 
+// Faults returns all faults.
+func Faults() []Fault { return fakemodel.Faults() }
+
 // Row is the text of one input with these values: the compact JSON array that
 // json.Marshal writes. Slices are flattened.
 func Row(values ...any) string { return fakemodel.Row(values...) }
