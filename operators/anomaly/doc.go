@@ -9,8 +9,8 @@
 //	}}
 //
 // New makes the Detector of a declaration, and says what is wrong with it. Default
-// and Best are declarations that do well on a public benchmark. Process runs a
-// declaration in a job.
+// and Best are declarations that do well on a public benchmark. weir.Anomalies runs
+// a declaration in a job, by Process.
 //
 // # Detectors
 //
