@@ -149,12 +149,37 @@ func TestProperties(t *testing.T) {
 
 func TestCostIsLearned(t *testing.T) {
 	var c cost
+	near := func(n int, want, within time.Duration) {
+		t.Helper()
+		if d := time.Duration(c.mean(n)) - want; d.Abs() > within {
+			t.Fatalf("%d calls are predicted at %v, want %v", n, time.Duration(c.mean(n)), want)
+		}
+	}
 	for i := range 60 {
 		n := 1 + i*7%40
 		c.learn(n, float64(5*ms+200*us*int64(n)))
 	}
-	if d := time.Duration(c.mean(100)) - 25*time.Millisecond; d.Abs() > time.Millisecond/4 {
-		t.Fatalf("100 calls are predicted at %v, want 25ms", time.Duration(c.mean(100)))
+	near(100, 25*time.Millisecond, time.Millisecond/4)
+	// One stall is no cost of the model.
+	c.learn(20, float64(10*s))
+	near(20, 9*time.Millisecond, 3*time.Millisecond)
+	// A lasting change is: the past is forgotten.
+	for i := range 100 {
+		n := 1 + i*7%40
+		c.learn(n, float64(10*ms+int64(n)*ms))
+	}
+	near(50, 60*time.Millisecond, 2*time.Millisecond)
+}
+
+func TestLimitByCost(t *testing.T) {
+	b := New(Config{Goal: 50 * time.Millisecond, MaxBatch: 1000})
+	for i := range 60 {
+		n := 1 + i*7%40
+		b.cost.learn(n, float64(5*ms+200*us*int64(n)))
+	}
+	b.limit = 1000
+	if l := b.Limit(); l < 90 || l > 101 {
+		t.Fatalf("limit %d; 100 calls take half of the goal", l)
 	}
 }
 

@@ -218,11 +218,13 @@ func (r *request[In, Out]) tell(a answer[Out]) {
 	}
 	c, now := r.c, r.c.clock.Mono()
 	cause := context.Cause(r.ctx)
-	if cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
-		// Cancelled by its twin, or because the job stops. The first of twins would have
-		// taken at least that long; of the second this says nothing.
+	had := time.Duration(now - r.started)
+	if cause != nil && (!errors.Is(cause, context.DeadlineExceeded) || had < min(c.policy.AttemptTimeout, c.policy.Deadline)/2) {
+		// Cancelled by its twin, or because the job stops or had little time for it: not
+		// the model's fault. The first of twins would have taken at least that long; of
+		// the second this says nothing.
 		if errors.Is(cause, errLost) && r.index == 0 {
-			c.latencies.observe(len(r.calls), now-r.started)
+			c.latencies.observe(len(r.calls), int64(had))
 		}
 		c.breaker.forget(r.permit.turn)
 		return
@@ -247,7 +249,7 @@ func (r *request[In, Out]) tell(a answer[Out]) {
 	c.breaker.record(r.permit.turn, broken > 0 && float64(broken) >= c.policy.Breaker.Ratio*float64(len(r.calls)))
 	c.flight.observe(r.started, now, overloaded)
 	if good > 0 {
-		c.latencies.observe(len(r.calls), now-r.started)
+		c.latencies.observe(len(r.calls), int64(had))
 	}
 }
 

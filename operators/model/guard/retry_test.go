@@ -274,6 +274,30 @@ func TestCancelled(t *testing.T) {
 	})
 }
 
+// Events with little time left say nothing of the model.
+func TestShortDeadlinesDoNotOpenTheBreaker(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: func(ctx context.Context, _ int, calls []call) ([]result, error) {
+			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+				return nil, err
+			}
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{}, Default[int, string]("zero", "", func(in int) (string, bool) { return "zero", in > 0 }))
+		for k := range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			res, err := c.Invoke(ctx, inputs(k))
+			cancel()
+			if k == 0 && failureOf(err).Kind != model.Unknown || k > 0 && (err != nil || res[0].Out != "zero") {
+				t.Fatal(k, res, err)
+			}
+		}
+		if st := c.Stats(); st.Breaker != closed || st.Limit != 16 || st.InFlight != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestClientsThatBreakTheContract(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		short := wrap(t, &fake{do: func(_ context.Context, _ int, calls []call) ([]result, error) { return reply(calls[1:]), nil }}, Policy{})
