@@ -80,7 +80,7 @@ func near(got, want, scale float64) bool {
 // encoded. Every leg must find what the model does, and the pattern exactly what was
 // planted.
 func TestMatrix(t *testing.T) {
-	c := Config{Seed: 5, Cards: 30, Days: 40}
+	c := Config{Seed: 5, Cards: 24, Days: 36}
 	payments, plants := play(c)
 	truth := &truth{Config: c, Payments: len(payments), Plants: plants}
 	var steps []weirtest.Step
