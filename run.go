@@ -253,6 +253,7 @@ const (
 	checkpointDir = "checkpoints"
 	natsDir       = "nats"
 	stateDir      = "state"
+	journalDir    = "journal"
 )
 
 func storeError(dir string, err error) error {
@@ -326,7 +327,7 @@ func (r *runner) run(ctx context.Context) error {
 	jctx, cancel := context.WithCancel(jetstream.WithProvider(context.WithoutCancel(ctx), r.provider))
 	defer cancel()
 	j, err := engine.Start(jctx, r.plan, engine.Options{
-		Clock: r.clk, Logger: o.Logger, Blob: r.blob, StateDir: r.dir.Path(stateDir), Memory: o.Memory,
+		Clock: r.clk, Logger: o.Logger, Blob: r.blob, StateDir: r.dir.Path(stateDir), JournalDir: r.dir.Path(journalDir), Memory: o.Memory,
 		Interval: o.Interval, Retain: o.Retain, DropState: o.DropState, Holder: holder(),
 	})
 	if err != nil {

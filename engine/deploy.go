@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -106,6 +107,9 @@ func (g *generation) build(r *running) error {
 		Ctx: g.ctx, JobName: j.plan.Job, JobUID: j.uid, Task: r.spec.UID, Index: r.id.Index,
 		Parallelism: r.spec.Parallelism, Range: hr, Clock: opts.Clock, Wake: r.mailbox.Wake,
 		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks, Splits: &g.splits,
+	}
+	if opts.JournalDir != "" {
+		env.Journal = filepath.Join(opts.JournalDir, j.uid)
 	}
 	for _, ps := range r.ports {
 		out := make([]operators.Port, len(ps))

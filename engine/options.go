@@ -24,6 +24,10 @@ type Options struct {
 	// operating system's file system by default.
 	FS       vfs.FS
 	StateDir string
+	// JournalDir holds what operators keep on this machine until a checkpoint covers
+	// it, such as results of models; it outlives the working state. "", the default,
+	// for none.
+	JournalDir string
 	// Memory bounds keyed state in memory, in bytes; 1 GiB by default.
 	Memory int64
 	// Interval is the time between the starts of two checkpoints; 1 s by

@@ -48,6 +48,11 @@ var patternFigures = []string{
 	"pattern_active_runs", "pattern_held_matches",
 }
 
+var modelFigures = []string{
+	"model_calls_total", "model_calls_avoided_total", "model_failed_total", "model_degraded_total", "model_calls_in_flight",
+	"model_records_pending", "model_journal_failed_total",
+}
+
 func full() *job {
 	src, op := &base.TaskStats{}, &base.TaskStats{}
 	for i, n := range []interface{ Store(int64) }{
@@ -67,6 +72,9 @@ func full() *job {
 		op.Figures.New(n, "frauds", "velocity").Set(int64(200 + i))
 	}
 	op.Figures.New("pattern_late_records_total", "frauds", "").Add(7)
+	for i, n := range modelFigures {
+		op.Figures.New(n, "scores", "").Set(int64(300 + i))
+	}
 	op.Figures.New("of_no_known_name", "frauds", "").Set(1)
 	j := &job{phase: engine.Running, tasks: []engine.TaskInfo{
 		{Task: "events", Index: 0, Stats: src, Queued: 5}, {Task: "by-user", Index: 1, Stats: op},
@@ -138,6 +146,9 @@ func TestValues(t *testing.T) {
 		want[fmt.Sprintf(`weir_%s{job="shop",operator="frauds",pattern="velocity",subtask="1"}`, n)] = fmt.Sprint(200 + i)
 	}
 	want[`weir_pattern_late_records_total{job="shop",operator="frauds",subtask="1"}`] = "7"
+	for i, n := range modelFigures {
+		want[fmt.Sprintf(`weir_%s{job="shop",operator="scores",subtask="1"}`, n)] = fmt.Sprint(300 + i)
+	}
 	got := scrape(t, registry(t, full()))
 	for k, v := range want {
 		if got[k] != v {
