@@ -13,7 +13,16 @@ import (
 
 // Binding fills structs of type V from the rows of a schema. It is immutable and
 // safe for concurrent use.
-type Binding[V any] struct{ fields []boundField }
+type Binding[V any] struct {
+	fields []boundField
+	plain  []plainField
+}
+
+// plainField copies a number to a float64.
+type plainField struct {
+	slot   int32
+	offset uint32
+}
 
 // boundField copies one field of a row to an offset of a struct.
 type boundField struct {
@@ -63,9 +72,13 @@ func Bind[V any](s *Schema) (*Binding[V], error) {
 			errs = append(errs, bindError(where, fmt.Sprintf("is a %s, and the feature %q is a %s", f.Type, name, bf.kind)))
 			continue
 		}
+		if bf.kind == Float && f.Type.Kind() == reflect.Float64 && bf.offset <= math.MaxUint32 {
+			b.plain = append(b.plain, plainField{int32(bf.slot), uint32(bf.offset)})
+			continue
+		}
 		b.fields = append(b.fields, bf)
 	}
-	if len(errs) == 0 && len(b.fields) == 0 {
+	if len(errs) == 0 && len(b.fields)+len(b.plain) == 0 {
 		errs = append(errs, bindError(t.String(), "has no field with a tag like `feature:\"name\"`"))
 	}
 	if len(errs) > 0 {
@@ -132,7 +145,10 @@ func setInt[N Number](lo, hi N) func(unsafe.Pointer, float64) {
 // Fill sets the bound fields of *v from a row of the binding's schema. Lists are
 // copied.
 func (b *Binding[V]) Fill(r *Row, v *V) {
-	at := unsafe.Pointer(v)
+	at, floats := unsafe.Pointer(v), r.Floats
+	for i := range b.plain {
+		*(*float64)(unsafe.Add(at, b.plain[i].offset)) = floats[b.plain[i].slot] // 0 when null
+	}
 	for i := range b.fields {
 		f := &b.fields[i]
 		p := unsafe.Add(at, f.offset)

@@ -293,7 +293,7 @@ func (m *machine) addList(s *cellStore, t int64) {
 // horizon become those of the next, and what was open is closed.
 func (m *machine) advanceCells(s *cellStore, old, c int64) {
 	if m.dense(s) {
-		m.advanceRings(s, c)
+		m.advanceRings(s, old, c)
 		return
 	}
 	if s.exact || floorDiv(old, s.levels[0].hop) != floorDiv(c, s.levels[0].hop) {
@@ -304,8 +304,12 @@ func (m *machine) advanceCells(s *cellStore, old, c int64) {
 		return
 	}
 	n := m.entries(s.sec, s.size) - open
-	if !s.keyed && open == 1 && n == 0 || s.exact {
+	switch {
+	case s.exact:
 		m.closeInPlace(s, c, n)
+		return
+	case open == 1 && !s.keyed:
+		m.closeOne(s, c, n)
 		return
 	}
 	m.buf = append(m.buf[:0], m.bytes(s.sec)[n*s.size:]...)
@@ -330,6 +334,21 @@ func (m *machine) advanceCells(s *cellStore, old, c int64) {
 		copy(m.b[o:], b[:s.size])
 		puti(m.b, o, tile)
 	}
+}
+
+// closeOne closes the only open cell, behind n closed ones, at clock c.
+func (m *machine) closeOne(s *cellStore, c int64, n int) {
+	m.set(s.sec, secOpen, 0)
+	cell := m.cell(s, n)
+	tile, ok := tileAt(s.levels, c, geti(cell, 0))
+	if ok && (n == 0 || geti(m.cell(s, n-1), 0) != tile) {
+		puti(cell, 0, tile)
+		return
+	}
+	if ok {
+		s.mergeCell(m.cell(s, n-1), cell)
+	}
+	m.remove(s.sec, n*s.size, s.size)
 }
 
 // closeInPlace closes the open cells behind n closed ones where they become the

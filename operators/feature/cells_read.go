@@ -51,16 +51,12 @@ func (t *itemTable) slot(item uint64) *int32 {
 func (m *machine) readCells(s *cellStore) {
 	switch {
 	case m.dense(s):
-		m.accs = slices.Grow(m.accs[:0], len(s.chans))[:len(s.chans)]
 		m.readRings(s)
 		return
 	case s.gamma > 0:
 		m.sketch = m.sketch[:0]
 	case s.keyed:
 		m.items.reset()
-	case s.mode == modeParts:
-		m.accs = slices.Grow(m.accs[:0], len(s.chans))[:len(s.chans)]
-		clear(m.accs)
 	default:
 		m.buf = slices.Grow(m.buf[:0], s.size)[:s.size]
 		clear(m.buf)
@@ -94,11 +90,6 @@ func (m *machine) gather(s *cellStore, cell []byte) {
 			m.items.accs = append(m.items.accs, acc{})
 		}
 		m.items.accs[i].plus(s.chans[0].mask, cell[s.pay:])
-	case s.mode == modeParts:
-		for i := range s.chans {
-			ch := &s.chans[i]
-			m.accs[i].plus(ch.mask, cell[s.pay+ch.off:])
-		}
 	default:
 		s.mergeCell(m.buf, cell)
 	}
@@ -107,7 +98,7 @@ func (m *machine) gather(s *cellStore, cell []byte) {
 // level sets the fields of one level from what was gathered.
 func (m *machine) level(s *cellStore, l int) {
 	if s.mode == modeParts && !s.keyed {
-		m.outScalars(s.outs[l])
+		m.outScalars(&s.plans[l], m.buf[s.pay:])
 		return
 	}
 	for i := range s.outs[l] {
@@ -121,70 +112,6 @@ func (m *machine) level(s *cellStore, l int) {
 			m.outList(s, o)
 		}
 	}
-}
-
-// outScalars sets scalar fields from what was summed for the channels.
-func (m *machine) outScalars(outs []out) {
-	floats, null := m.vec.row.Floats, m.vec.row.Null
-	for i := range outs {
-		o := &outs[i]
-		a := &m.accs[o.ch]
-		var v float64
-		switch {
-		case a.n == 0 || o.kind > kStddev || o.ch2 >= 0:
-			m.outScalar(o)
-			continue
-		case o.kind == kCount:
-			v = float64(a.n)
-		case o.kind == kSum:
-			v = a.sum
-		case o.kind == kMean:
-			v = a.sum / float64(a.n)
-		case o.kind == kMin:
-			v = a.min
-		case o.kind == kMax:
-			v = a.max
-		case o.kind == kVariance:
-			v = a.m2 / float64(a.n)
-		default:
-			v = math.Sqrt(a.m2 / float64(a.n))
-		}
-		if v-v != 0 { // not finite
-			m.vec.setNone(o.field)
-			continue
-		}
-		floats[o.slot] = v
-		null[o.field>>6] &^= 1 << (o.field & 63)
-	}
-}
-
-// outScalar sets one scalar field of any kind.
-func (m *machine) outScalar(o *out) {
-	accs := m.accs
-	v, ok := accs[o.ch].result(o.kind, o.secs)
-	if o.ch2 >= 0 && ok {
-		var d float64
-		if d, ok = accs[o.ch2].result(o.kind2, o.secs); ok {
-			ok = d != 0
-			v /= d
-		}
-	}
-	if o.kind == kDelta && ok {
-		var last float64
-		if last, ok = m.lastOf(m.p.recents[o.recent]); ok {
-			v = last - v
-		}
-	}
-	m.outFloat(o.field, v, ok)
-}
-
-// outFloat sets a number, or none; a sum that overflows is none.
-func (m *machine) outFloat(field int, v float64, ok bool) {
-	if ok && finite(v) {
-		m.vec.setFloat(field, v)
-		return
-	}
-	m.vec.setNone(field)
 }
 
 // outMap sets a map from the items to what was summed for each.

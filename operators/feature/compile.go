@@ -118,7 +118,7 @@ func (c *compiler[T]) levels() {
 		c.p.levels, below = append(c.p.levels, l), l.hop
 	}
 	if life {
-		c.p.levels = append(c.p.levels, level{w: forever, hop: forever, n: 1})
+		c.p.levels = append(c.p.levels, newLevel(forever, forever))
 	}
 	if len(c.p.levels) > 64 {
 		c.errs = append(c.errs, declared("", fmt.Sprintf("the group has %d different horizons", len(c.p.levels)), "use at most 64, or several groups"))
@@ -170,7 +170,7 @@ func (c *compiler[T]) horizons(f *Feature[T]) []level {
 		ws := slices.Clone(f.horizons)
 		slices.Sort(ws)
 		for _, w := range slices.Compact(ws) {
-			ls = append(ls, level{w: int64(w), hop: 1, n: int64(w)})
+			ls = append(ls, newLevel(int64(w), 1))
 		}
 		return ls
 	}
@@ -276,7 +276,7 @@ func (c *compiler[T]) channel(s *cellStore, filter uint64, col int, k kind) int 
 
 // newCells adds a store.
 func (c *compiler[T]) newCells() *cellStore {
-	s := &cellStore{sec: c.section(), by: -1}
+	s := &cellStore{sec: -1, by: -1}
 	c.p.cells = append(c.p.cells, s)
 	return s
 }
@@ -380,6 +380,14 @@ func (c *compiler[T]) texts() {
 func (c *compiler[T]) layout() {
 	p := &c.p.plan
 	for _, s := range p.cells {
+		if s != c.scalars {
+			s.sec = c.section()
+		}
+	}
+	if c.scalars != nil { // the largest one comes last
+		c.scalars.sec = c.section()
+	}
+	for _, s := range p.cells {
 		s.pay = 8
 		if s.keyed {
 			s.pay = 16
@@ -397,21 +405,38 @@ func (c *compiler[T]) layout() {
 			s.size += 8 + 16*s.k
 		}
 	}
-	if s := c.scalars; s != nil && s.levels[0].w != forever {
-		s.uses()
-		s.rings = planRings(s)
-	}
-	for _, s := range p.cells {
-		for _, outs := range s.outs {
-			for i := range outs {
-				outs[i].slot = p.schema.Fields[outs[i].field].slot
-			}
-		}
-	}
 	p.secOff = headerSize + decaySize*len(p.decays)
 	p.base = p.secOff + sectionSize*p.nsec
+	for _, s := range p.cells {
+		c.planOuts(s)
+	}
 	p.expiry = c.expiry()
 	p.finger = c.fingerprint()
+}
+
+// planOuts plans how the fields of a store of scalars are computed.
+func (c *compiler[T]) planOuts(s *cellStore) {
+	if s.mode != modeParts || s.keyed {
+		return
+	}
+	for _, outs := range s.outs {
+		for i := range outs {
+			outs[i].slot = c.p.schema.Fields[outs[i].field].slot
+		}
+		s.plans = append(s.plans, s.planScalars(outs, c.p.schema, func(ch int) int { return s.chans[ch].off }))
+	}
+	if s != c.scalars || s.levels[0].w == forever {
+		return
+	}
+	s.uses()
+	s.rings = planRings(s)
+	for l := range s.rings.levels {
+		lv := &s.rings.levels[l]
+		lv.plan = s.planScalars(s.outs[l], c.p.schema, func(ch int) int {
+			return lv.chans[slices.IndexFunc(lv.chans, func(c ringChan) bool { return c.ch == ch })].off
+		})
+	}
+	c.p.rings = s
 }
 
 // expiry is how long after its clock nothing in a state counts any more.

@@ -2,7 +2,6 @@ package feature
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -75,52 +74,16 @@ func (g *Group[T]) Prefix(p string) *Group[T] {
 	return g
 }
 
-// level is one horizon as the program sees it.
-type level struct {
-	w   int64 // nanoseconds; forever for a lifetime
-	hop int64
-	n   int64 // ⌈w/hop⌉
-}
-
-const forever = math.MaxInt64
-
-// lo is where the window begins at clock c.
-func (l *level) lo(c int64) int64 {
-	if l.w == forever {
-		return math.MinInt64
-	}
-	return (floorDiv(c, l.hop) - l.n) * l.hop
-}
-
-// tile is the start of the tile of time t.
-func (l *level) tile(t int64) int64 {
-	if l.w == forever || t == math.MinInt64 { // the tile of a lifetime stays one
-		return math.MinInt64
-	}
-	return floorDiv(t, l.hop) * l.hop
-}
-
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
-}
-
 // levelOf makes a level; below is the hop of the horizon before.
 func (g *Group[T]) levelOf(w time.Duration, below int64) (level, error) {
-	l := level{w: int64(w)}
-	if g.hops != nil {
-		l.hop = int64(g.hops(w))
-		if l.hop <= 0 || l.hop > l.w || l.hop%below != 0 {
-			return l, fmt.Errorf("the hop %v of the horizon %v is not a multiple of the one below, %v, and at most the horizon", time.Duration(l.hop), w, time.Duration(below))
-		}
-	} else {
-		l.hop = below * max(1, l.w/(int64(g.tiles)*below))
+	if g.hops == nil {
+		return newLevel(int64(w), below*max(1, int64(w)/(int64(g.tiles)*below))), nil
 	}
-	l.n = (l.w + l.hop - 1) / l.hop
-	return l, nil
+	hop := g.hops(w)
+	if hop <= 0 || hop > w || int64(hop)%below != 0 {
+		return level{}, fmt.Errorf("the hop %v of the horizon %v is not a multiple of the one below, %v, and at most the horizon", hop, w, time.Duration(below))
+	}
+	return newLevel(int64(w), int64(hop)), nil
 }
 
 // maxHorizon keeps sums of times within 64 bits.

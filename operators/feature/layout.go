@@ -7,7 +7,7 @@ import (
 
 // The state of a key is one byte string, little-endian:
 //
-//	 0  u8   version of the layout, 1
+//	 0  u8   version of the layout, 2
 //	 1  u8   0
 //	 2  u16  number of sections
 //	 4  u32  fingerprint of the program
@@ -36,7 +36,7 @@ import (
 //     some window may need.
 //   - Texts: hash (u64), length (u16) and bytes of those that other sections name.
 const (
-	layoutVersion = 1
+	layoutVersion = 2
 	headerSize    = 24
 	decaySize     = 32
 	sectionSize   = 24
@@ -81,7 +81,6 @@ type machine struct {
 	vec   Vector
 
 	buf    []byte // a cell, or several, on the way
-	accs   []acc  // by channel
 	los    []int64
 	items  itemTable
 	regs   []byte

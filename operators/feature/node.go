@@ -146,35 +146,35 @@ func (n *node[K, T, In, Out]) batch(metas []base.Meta, vals []In) {
 	n.table.PrefetchBytes(n.hashes, n.keys)
 	for i := 0; i < len(vals) && n.s.Err() == nil; i++ {
 		if i%warmAhead == 0 {
-			n.touch(i, min(i+warmAhead, len(vals)))
+			n.touch(metas, i, min(i+warmAhead, len(vals)))
 		}
-		n.s.InHand(n.op, &metas[i])
 		n.step(&metas[i], &vals[i], n.keys[i])
 	}
 }
 
 // warmAhead is the number of records whose states are read ahead together.
-const warmAhead = 16
+const warmAhead = 32
 
-// touch reads the states of some records, so that they are in the cache. The loads
-// do not depend on each other.
-func (n *node[K, T, In, Out]) touch(from, to int) {
+// touch reads the states of some records, so that they are in the cache. Loads that
+// do not depend on each other come together: the entries of the table, what each
+// record touches, and what the turn of a tile does.
+func (n *node[K, T, In, Out]) touch(metas []base.Meta, from, to int) {
+	p := n.spec.Program
+	n.table.Warm(n.hashes[from:to])
+	var states [warmAhead][]byte
 	for i := from; i < to; i++ {
-		if b, ok := n.table.GetVar(n.hashes[i], n.keys[i]); ok {
-			n.warm += n.spec.Program.touch(b)
-		}
+		b, _ := n.table.PeekVar(n.hashes[i], n.keys[i])
+		n.warm += p.touch(b)
+		states[i-from] = b
+	}
+	for i := from; i < to; i++ {
+		n.warm += p.touchTurn(states[i-from], metas[i].Time)
 	}
 }
 
 // step takes one record.
 func (n *node[K, T, In, Out]) step(m *base.Meta, v *In, key []byte) {
-	b, known := n.table.GetVar(m.Hash, key)
-	if known {
-		// It is about to be changed in place: Upsert says so to the table, which
-		// copies it first if an epoch still needs it as it was.
-		n.table.UpsertBytes(m.Hash, key)
-		b, _ = n.table.GetVar(m.Hash, key)
-	}
+	b, known := n.table.ChangeVar(m.Hash, key)
 	next, moved, err := n.core.Step(b, m.Time, n.spec.Record(v))
 	if err != nil {
 		n.s.Fail(fmt.Errorf("operator %s: %w", n.spec.UID, err))

@@ -129,23 +129,52 @@ func mergeInto(mask uint8, dst, src []byte) {
 		return
 	}
 	na := le.Uint32(dst)
-	if mask == pN {
-		le.PutUint32(dst, uint32(min(uint64(na)+uint64(nb), math.MaxUint32)))
-		return
-	}
-	if na == 0 {
+	switch {
+	case mask == pN:
+		le.PutUint32(dst, addCounts(na, nb))
+	case mask == basic:
+		mergeBasic((*[basicSize]byte)(dst), (*[basicSize]byte)(src), na, nb)
+	case na == 0:
 		copy(dst, src[:maskSize(mask)])
-		return
-	}
-	if mask&^basic != 0 {
+	case mask&^basic != 0:
 		var a, b acc
 		a.load(mask, dst)
 		b.load(mask, src)
 		a.merge(mask, &b)
 		a.store(mask, dst)
+	default:
+		mergeSome(mask, dst, src, na, nb)
+	}
+}
+
+// addCounts adds two counts, up to what 32 bits hold.
+func addCounts(a, b uint32) uint32 { return uint32(min(uint64(a)+uint64(b), math.MaxUint32)) }
+
+// basicSize is the size of all basic parts.
+const basicSize = 36
+
+// mergeBasic is mergeInto for all basic parts.
+func mergeBasic(d, s *[basicSize]byte, na, nb uint32) {
+	if na == 0 {
+		*d = *s
 		return
 	}
-	le.PutUint32(dst, uint32(min(uint64(na)+uint64(nb), math.MaxUint32)))
+	le.PutUint32(d[0:], addCounts(na, nb))
+	sa, sb := math.Float64frombits(le.Uint64(d[4:])), math.Float64frombits(le.Uint64(s[4:]))
+	le.PutUint64(d[4:], math.Float64bits(sa+sb))
+	m2 := math.Float64frombits(le.Uint64(s[12:])) + spread(float64(na), float64(nb), sa, sb)
+	le.PutUint64(d[12:], math.Float64bits(math.Float64frombits(le.Uint64(d[12:]))+m2))
+	if v := math.Float64frombits(le.Uint64(s[20:])); v < math.Float64frombits(le.Uint64(d[20:])) {
+		le.PutUint64(d[20:], math.Float64bits(v))
+	}
+	if v := math.Float64frombits(le.Uint64(s[28:])); v > math.Float64frombits(le.Uint64(d[28:])) {
+		le.PutUint64(d[28:], math.Float64bits(v))
+	}
+}
+
+// mergeSome is mergeInto for some of the basic parts, both of at least one value.
+func mergeSome(mask uint8, dst, src []byte, na, nb uint32) {
+	le.PutUint32(dst, addCounts(na, nb))
 	at := 4
 	if mask&pSum != 0 {
 		sa, sb := getf(dst, at), getf(src, at)
@@ -179,44 +208,16 @@ func spread(na, nb, sa, sb float64) float64 {
 // plus adds the parts at b to a; it is load and merge.
 func (a *acc) plus(mask uint8, b []byte) {
 	nb := int64(le.Uint32(b))
-	if nb == 0 {
-		return
-	}
-	if mask == pN {
+	switch {
+	case nb == 0:
+	case mask == pN:
 		a.n += nb
-		return
-	}
-	if a.n == 0 {
+	case a.n == 0:
 		a.load(mask, b)
-		return
-	}
-	if mask&^basic != 0 {
+	default:
 		var p acc
 		p.load(mask, b)
 		a.merge(mask, &p)
-		return
-	}
-	at := 4
-	if mask&pSum != 0 {
-		sb := getf(b, at)
-		at += 8
-		if mask&pM2 != 0 {
-			a.m2 += getf(b, at) + spread(float64(a.n), float64(nb), a.sum, sb)
-			at += 8
-		}
-		a.sum += sb
-	}
-	a.n += nb
-	if mask&pMin != 0 {
-		if v := getf(b, at); v < a.min {
-			a.min = v
-		}
-		at += 8
-	}
-	if mask&pMax != 0 {
-		if v := getf(b, at); v > a.max {
-			a.max = v
-		}
 	}
 }
 

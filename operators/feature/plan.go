@@ -25,6 +25,9 @@ func maskSize(mask uint8) int {
 	return n
 }
 
+// partAt is where a part is in a channel of a mask.
+func partAt(mask, part uint8) int { return maskSize(mask & (part - 1)) }
+
 // needs are the parts that a scalar aggregate is computed from.
 func needs(k kind) uint8 {
 	switch k {
@@ -91,6 +94,8 @@ type cellStore struct {
 	limit  int
 	exact  bool
 	gamma  float64 // of a percentile; 0 otherwise
+	// plans says, for scalars, what is computed at each level.
+	plans []scalarPlan
 	// rings is set for the store of scalars, which has a dense form.
 	rings *ringPlan
 }
@@ -141,9 +146,10 @@ type plan struct {
 	// passes none changes no state.
 	update []uint64
 	nsec   int
-	dict   int // section of texts; -1 if there is none
-	secOff int // of the section table
-	base   int // of the sections
+	dict   int        // section of texts; -1 if there is none
+	secOff int        // of the section table
+	base   int        // of the sections
+	rings  *cellStore // the store of scalars, if it has a dense form
 	finger uint32
 	// expiry is how long after its clock a state is of no use; forever if it is
 	// always.

@@ -121,19 +121,24 @@ func (m *machine) readRecent(r *recentStore) {
 	c := m.clock()
 	b := m.bytes(r.sec)
 	n := len(b)/recentSize - m.get(r.sec, secOpen)
+	last := int64(math.MinInt64) // time of the latest
+	if n > 0 {
+		last = geti(b, recentSize*(n-1))
+	}
 	for l := range r.levels {
 		lo := r.levels[l].lo(c)
-		from := sort.Search(n, func(i int) bool { return geti(b, recentSize*i) >= lo })
 		for i := range r.outs[l] {
 			o := &r.outs[l][i]
-			have := min(n-from, o.k)
 			switch {
-			case have <= 0:
+			case n == 0 || last < lo:
 				m.vec.setNone(o.field)
 			case o.kind == kSince:
-				m.vec.setFloat(o.field, float64(c-geti(b, recentSize*(n-1)))/1e9)
+				m.vec.setFloat(o.field, float64(c-last)/1e9)
+			case o.kind == kLast && !o.text:
+				m.vec.setFloat(o.field, getf(b, recentSize*n-8))
 			default:
-				m.outValues(o, have, func(i int) uint64 { return getu(b, recentSize*(n-1-i)+8) })
+				from := sort.Search(n, func(i int) bool { return geti(b, recentSize*i) >= lo })
+				m.outValues(o, min(n-from, o.k), func(i int) uint64 { return getu(b, recentSize*(n-1-i)+8) })
 			}
 		}
 	}
