@@ -44,8 +44,9 @@ const (
 )
 
 // Main is the main function of a binary with these jobs: the commands run, plan,
-// checkpoint, patterns, bench and version. The first SIGINT or SIGTERM stops a running job with a
-// final checkpoint, the second ends the process at once. It does not return.
+// checkpoint, patterns, bench, fakemodel and version. The first SIGINT or SIGTERM
+// stops a running job with a final checkpoint, the second ends the process at once.
+// It does not return.
 func Main(jobs ...JobSpec) { os.Exit(Execute(NewCommand(jobs...))) }
 
 // NewCommand returns the command line that Main executes, for binaries that add
