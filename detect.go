@@ -2,6 +2,7 @@ package weir
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/weirflow/weir/engine"
 	"github.com/weirflow/weir/internal/base"
@@ -26,8 +27,8 @@ type detectOptions struct {
 	compile    []pattern.Option
 	processing bool
 	// Of the types that Detect knows: func(a, b T) bool, LateOption[T],
-	// timeoutMaker[K, T].
-	less, late, timeouts any
+	// timeoutMaker[K, T], living[T].
+	less, late, timeouts, living any
 }
 
 type detectOption func(*detectOptions)
@@ -79,6 +80,27 @@ func TimeoutsTo[K comparable, T, Out any](tag Tag[Out], f func(k K, name string,
 		}
 	})
 	return detectOption(func(o *detectOptions) { o.timeouts = maker })
+}
+
+// living is the control stream of an operator's patterns.
+type living[T any] struct {
+	changes Stream[pattern.Change]
+	words   pattern.Vocabulary[T]
+}
+
+// LivingPatterns lets patterns be put in, replaced and taken out while the job runs: by
+// records of a control stream, which go to all subtasks and take effect at the next
+// checkpoint, in all of them at once: for all records whose turn has not come then,
+// because the watermark has not passed them. Checkpoints hold what has become of the
+// patterns.
+// A pattern comes in its data form, see pattern.Spec, whose conditions are made of
+// words. The control stream does not hold event time back. A change with mistakes
+// changes nothing; it is logged and counted.
+//
+// With control records from one split, such as of a JetStream stream without
+// partitions, all subtasks have the same changes in the same order.
+func LivingPatterns[T any](changes Stream[pattern.Change], words pattern.Vocabulary[T]) DetectOption {
+	return detectOption(func(o *detectOptions) { o.living = living[T]{changes, words} })
 }
 
 // Detect looks for a pattern in the records of every key, in the order of their event
@@ -141,22 +163,61 @@ func detect[K comparable, T, R any](in KeyedStream[K, T], name, where string, pa
 	if m := optionOf[timeoutMaker[K, T]](j, where, uid, "TimeoutsTo", o.timeouts); m != nil {
 		timeouts = m(j, where, uid, in.chain)
 	}
+	control := optionOf[living[T]](j, where, uid, "LivingPatterns", o.living)
 	if !ok || in.codec == nil {
 		return out
 	}
 	if op := j.operatorOf(uid); op != nil {
 		op.States = append(op.States, engine.State{Name: pattern.StateName, Schema: pattern.StateSchema + " of " + values.Schema().String()})
 	}
+	if o.living != nil {
+		spec.Words, spec.Options = &control.words, o.compile
+	}
+	queues := newPerSubtask[func(pattern.Change)]()
 	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
 		spec := spec
 		if send := timeouts(s); send != nil {
 			spec.Timeout = func(k K, name string, t *pattern.Timeout[T], emit func(func(*base.Meta))) { emit(send(k, name, t)) }
 		}
 		sent := operators.Consumer[func(*base.Meta)]{One: func(m *base.Meta, send *func(*base.Meta)) { (*send)(m) }}
-		c, _ := pattern.Detect(s, spec, out.bind(s), sent, late(s))
+		c, d := pattern.Detect(s, spec, out.bind(s), sent, late(s))
+		if o.living != nil {
+			queues.set(s, d.Queue)
+		}
 		return c
 	})
+	if o.living != nil {
+		j.operatorOf(uid).Inputs = append(j.operatorOf(uid).Inputs, control.changes.uid)
+		changes := exchange(control.changes, in.chain, uid, operators.Partition{Kind: operators.Broadcast}, where, nil)
+		changes.attach(func(s *operators.Subtask) operators.Consumer[pattern.Change] {
+			queue := queues.take(s)
+			return operators.Consumer[pattern.Change]{One: func(_ *base.Meta, c *pattern.Change) { queue(*c) }}
+		})
+	}
 	return out
+}
+
+// perSubtask hands something from one head of a subtask's chain to another while the
+// subtask is built. Subtasks may be built at once.
+type perSubtask[V any] struct {
+	mu sync.Mutex
+	m  map[*operators.Subtask]V
+}
+
+func newPerSubtask[V any]() *perSubtask[V] { return &perSubtask[V]{m: map[*operators.Subtask]V{}} }
+
+func (p *perSubtask[V]) set(s *operators.Subtask, v V) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.m[s] = v
+}
+
+func (p *perSubtask[V]) take(s *operators.Subtask) V {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.m[s]
+	delete(p.m, s)
+	return v
 }
 
 // optionOf returns an option of the type that this stream needs, and reports one of

@@ -230,6 +230,7 @@ func (r *Run) end() error {
 		return errors.New("the input has ended before")
 	}
 	r.ended = true
+	first := r.seq + 1
 	for _, name := range slices.Sorted(maps.Keys(r.cfg.sources)) {
 		f := r.cfg.sources[name]
 		for _, split := range f.splitNames() {
@@ -237,12 +238,11 @@ func (r *Run) end() error {
 			if err := f.end(split, r.seq); err != nil {
 				return fmt.Errorf("source %s: %w", name, err)
 			}
-			if r.job == nil {
-				continue
-			}
-			if err := r.release(r.seq); err != nil {
-				return err
-			}
+		}
+	}
+	for seq := first; seq <= r.seq && r.job != nil; seq++ {
+		if err := r.release(seq); err != nil {
+			return err
 		}
 	}
 	return nil

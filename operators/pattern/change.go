@@ -77,7 +77,7 @@ func (n *Detector[K, T, R, TO]) Change(c Change) error {
 	if err := n.putIn(name, c.Pattern, nil); err != nil {
 		return refused("the new one has mistakes", err)
 	}
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.publish(true)
 	return nil
 }
 
@@ -151,16 +151,17 @@ func (n *Detector[K, T, R, TO]) Snapshot() []byte {
 		e.uint(1)
 		e.bytes(c.spec)
 	}
+	n.set.settle()
 	var counted []*member[T]
 	for _, m := range n.set.members {
-		if m.open != 0 || m.held != 0 {
+		if m.active() != 0 || m.held != 0 {
 			counted = append(counted, m)
 		}
 	}
 	e.uint(uint64(len(counted)))
 	for _, m := range counted {
 		e.bytes([]byte(m.id))
-		e.int(m.open)
+		e.int(m.active())
 		e.int(m.held)
 	}
 	return e.dst
@@ -246,7 +247,7 @@ func (n *Detector[K, T, R, TO]) Restore(parts [][]byte) error {
 	for i := range read {
 		n.restoreCounts(&read[i])
 	}
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.publish(true)
 	return nil
 }
 

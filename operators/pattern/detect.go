@@ -63,7 +63,7 @@ type arrival[K comparable, T any] struct {
 	val  T
 }
 
-// number counts what a key emits at one time.
+// number counts what a pattern emits for a key at one time.
 type number struct {
 	at int64
 	n  uint64
@@ -92,6 +92,7 @@ type Detector[K comparable, T, R, TO any] struct {
 	hash   uint64 // of the UID
 	prog   reached
 	lates  *base.Figure
+	turns  uint64
 	// initial are the patterns that Set made, changes what is not as it made it, by the
 	// time of the change.
 	initial map[string]bool
@@ -102,16 +103,17 @@ type Detector[K comparable, T, R, TO any] struct {
 
 	cache   map[uint64]*entry[K, T]
 	cached  int
-	blank   *entry[K, T]
 	behind  []*entry[K, T]
 	pending []arrival[K, T]
 	sorted  bool
 	done    int // of pending
 	sent    int64
 
-	// numbers counts, by key hash, what has been emitted at one time since the last
-	// watermark; no emission of that time comes after it.
+	// numbers counts, by key and pattern hashed, what has been emitted at one time since
+	// the last watermark; no emission of that time comes after it.
 	numbers map[uint64]number
+	// clock is the time of the clock when the turn began.
+	clock int64
 	// from is the origin of the record in hand, in processing time.
 	from base.Origin
 
@@ -136,7 +138,7 @@ type Detector[K comparable, T, R, TO any] struct {
 func Detect[K comparable, T, R, TO any](s *operators.Subtask, spec DetectSpec[K, T, R, TO], out operators.Consumer[R], timeouts operators.Consumer[TO], late operators.Consumer[T]) (operators.Consumer[T], *Detector[K, T, R, TO]) {
 	n := &Detector[K, T, R, TO]{
 		s: s, op: s.Register(spec.UID), spec: spec, out: out.One, outs: timeouts.One, late: late.One, hash: base.HashString(spec.UID),
-		cache: map[uint64]*entry[K, T]{}, blank: &entry[K, T]{}, numbers: map[uint64]number{}, sorted: true, sent: base.MinTime,
+		cache: map[uint64]*entry[K, T]{}, numbers: map[uint64]number{}, sorted: true, sent: base.MinTime,
 		ints: spec.Keys.Kind() == codec.KeyUint64, prog: reached{w: base.MinTime, schema: base.HashString(spec.Keys.Schema().String())},
 	}
 	n.spec.Cache, n.spec.Park = cmp.Or(spec.Cache, 1<<16), cmp.Or(spec.Park, 1<<18)
@@ -179,7 +181,7 @@ func (n *Detector[K, T, R, TO]) declare() error {
 		n.initial[id] = true
 	}
 	n.lates = n.s.Env.Stats.Figures.New("pattern_late_records_total", n.spec.UID, "")
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.publish(true)
 	kind := state.KeyBytes
 	if n.ints {
 		kind = state.KeyUint64
@@ -236,10 +238,11 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 	if n.spec.Processing {
 		n.prog.reach(w)
 		n.sent = w
-		n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+		n.publish(true)
 		return true
 	}
 	n.prog.reach(w)
+	n.clock = n.s.Env.Clock.Now()
 	n.sort()
 	for n.done < len(n.pending) && (n.pending[n.done].ts < w || w == base.MaxTime) {
 		n.arrive(&n.pending[n.done], w)
@@ -259,8 +262,17 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 	}
 	n.sent = w
 	clear(n.numbers)
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.turns++
+	n.publish(w == base.MaxTime || n.turns%publishEvery == 0)
 	return true
+}
+
+// publishEvery is how many watermarks go by between two looks at the figures of
+// patterns that share runs.
+const publishEvery = 32
+
+func (n *Detector[K, T, R, TO]) publish(all bool) {
+	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID, all)
 }
 
 // sort puts the records that wait into order.
@@ -299,7 +311,7 @@ func (n *Detector[K, T, R, TO]) arrive(a *arrival[K, T], w int64) {
 		return
 	}
 	n.hold(a.hash, a.ts)
-	n.s.Fail(n.set.Process(&e.state, a.ts, n.s.Env.Clock.Now(), &a.val, n.sink))
+	n.s.Fail(n.set.Process(&e.state, a.ts, n.clock, &a.val, n.sink))
 	n.close(e)
 }
 
@@ -331,12 +343,15 @@ func (n *Detector[K, T, R, TO]) drain(e *entry[K, T], w int64) {
 	for i := range k {
 		q := &e.state.queue[i]
 		n.hold(e.hash, q.ts)
-		n.s.Fail(n.set.Process(&e.state, q.ts, n.s.Env.Clock.Now(), &q.val, n.sink))
+		n.s.Fail(n.set.Process(&e.state, q.ts, n.clock, &q.val, n.sink))
 		if n.s.Err() != nil {
 			return
 		}
 	}
-	e.state.queue = slices.Delete(e.state.queue, 0, k)
+	if k > 0 {
+		e.state.queue = slices.Delete(e.state.queue, 0, k)
+		e.dirty = true
+	}
 }
 
 // timer takes a timer that has fired.
@@ -377,7 +392,7 @@ func (n *Detector[K, T, R, TO]) processingTime(at int64) int64 {
 func (n *Detector[K, T, R, TO]) ProcessingTime(now base.Timestamp) base.Timestamp {
 	for !n.timers.Due(state.ProcessingTimer, now, checkEvery, n.onDue) && n.s.Err() == nil {
 	}
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.publish(true)
 	if t, ok := n.timers.Next(state.ProcessingTimer); ok {
 		return t
 	}
@@ -419,11 +434,12 @@ func (n *Detector[K, T, R, TO]) begin(id string, at int64, byTime bool) {
 }
 
 func (n *Detector[K, T, R, TO]) stamp() {
-	c := n.numbers[n.cur.hash]
+	id := base.Mix(n.cur.hash, n.byTime)
+	c := n.numbers[id]
 	if c.at != n.at {
 		c = number{at: n.at}
 	}
 	c.n++
-	n.numbers[n.cur.hash] = c
-	n.meta.Origin.Emit = base.Mix(base.Mix(n.cur.hash, n.byTime), c.n)
+	n.numbers[id] = c
+	n.meta.Origin.Emit = base.Mix(id, c.n)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/weirflow/weir/state"
 )
 
-// open makes a key the one in hand and returns its state. A key without any gets the
-// blank entry, which close turns into one of its own if it comes to hold something.
+// open makes a key the one in hand and returns its state. Keys that hold nothing stay
+// in the cache too, so that most records need no look into the table.
 func (n *Detector[K, T, R, TO]) open(hash uint64, k K) *entry[K, T] {
 	for e := n.cache[hash]; e != nil; e = e.next {
 		if e.key == k {
@@ -16,8 +16,12 @@ func (n *Detector[K, T, R, TO]) open(hash uint64, k K) *entry[K, T] {
 			return e
 		}
 	}
-	e := n.blank
-	*e = entry[K, T]{key: k, hash: hash, timer: never, state: SetKey[T]{subs: e.state.subs[:0], queue: e.state.queue[:0]}}
+	if n.cached >= n.spec.Cache {
+		n.evict()
+	}
+	e := &entry[K, T]{key: k, hash: hash, timer: never, next: n.cache[hash]}
+	n.cache[hash] = e
+	n.cached++
 	n.cur = e
 	blob, ok := n.table.GetVar(hash, n.encodeKey(k))
 	if !ok {
@@ -27,35 +31,13 @@ func (n *Detector[K, T, R, TO]) open(hash uint64, k K) *entry[K, T] {
 	if err := n.set.Load(blob, &e.state, n.spec.Values); err != nil {
 		n.s.Fail(n.stateError(err))
 	}
-	n.keep(e)
 	return e
 }
 
-// keep puts the blank entry into the cache.
-func (n *Detector[K, T, R, TO]) keep(e *entry[K, T]) {
-	if n.cached >= n.spec.Cache {
-		n.evict()
-	}
-	e.next = n.cache[e.hash]
-	n.cache[e.hash] = e
-	n.cached++
-	n.blank = &entry[K, T]{}
-}
-
-// close notes what has become of the key in hand: it sees to a timer and to its place
-// in the cache.
+// close notes what has become of the key in hand, and sees to a timer.
 func (n *Detector[K, T, R, TO]) close(e *entry[K, T]) {
-	empty := e.state.Empty()
-	if e == n.blank {
-		if empty {
-			return
-		}
-		n.keep(e)
-	}
-	e.dirty = true
-	if empty && !e.stored {
-		n.forget(e)
-		return
+	if e.state.changed {
+		e.state.changed, e.dirty = false, true
 	}
 	n.wake(e)
 }
@@ -77,25 +59,6 @@ func (n *Detector[K, T, R, TO]) wake(e *entry[K, T]) {
 	}
 	n.setKey(e)
 	n.timers.Register(kind, due)
-}
-
-// forget takes a key that holds nothing out of the cache.
-func (n *Detector[K, T, R, TO]) forget(e *entry[K, T]) {
-	n.cached--
-	if n.cache[e.hash] == e {
-		if e.next == nil {
-			delete(n.cache, e.hash)
-			return
-		}
-		n.cache[e.hash] = e.next
-		return
-	}
-	for p := n.cache[e.hash]; p != nil; p = p.next {
-		if p.next == e {
-			p.next = e.next
-			return
-		}
-	}
 }
 
 // evict writes a part of the cache back. Which keys go has no effect on results.
@@ -144,13 +107,10 @@ func (n *Detector[K, T, R, TO]) write(e *entry[K, T]) {
 // changes that wait for it are made.
 func (n *Detector[K, T, R, TO]) Barrier(base.Epoch) error {
 	n.park()
-	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID)
+	n.publish(true)
 	for _, e := range n.cache {
 		for ; e != nil; e = e.next {
 			n.write(e)
-			if e.state.Empty() {
-				n.forget(e)
-			}
 		}
 	}
 	n.makeChanges()
@@ -164,6 +124,7 @@ func (n *Detector[K, T, R, TO]) park() {
 		a := &n.pending[i]
 		e := n.open(a.hash, a.key)
 		e.state.queue = enqueue(e.state.queue, a.ts, &a.val)
+		e.dirty = true
 		n.close(e)
 	}
 	clear(n.pending)

@@ -5,3 +5,16 @@ func InBuckets() Option { return func(o *options) { o.buckets = true } }
 
 // Conditions returns the size of a set's table of conditions.
 func (s *Set[T]) Conditions() int { return len(s.table.exprs) }
+
+// SharedRuns returns how many runs of a key patterns share.
+func (s *Set[T]) SharedRuns(k *SetKey[T]) (n int) {
+	for _, sb := range k.subs {
+		if sb.m.shares != nil {
+			n += sb.key.live
+		}
+	}
+	return n
+}
+
+// Active returns the figure of a pattern's open runs.
+func (s *Set[T]) Active(id string) int { return int(s.member(id).active()) }

@@ -7,27 +7,50 @@ type published struct {
 	matches, timeouts, pruned, started, dropped, active, held *base.Figure
 }
 
-// publish shows the figures of the patterns that were touched since the last time.
-func (s *Set[T]) publish(f *base.Figures, uid string) {
-	for _, m := range s.touched {
-		m.touched = false
-		if m.gone {
-			continue
+// publish shows the figures of the patterns that were touched since the last time; those
+// of patterns that share runs only if all is set, for they are many.
+func (s *Set[T]) publish(f *base.Figures, uid string, all bool) {
+	if all {
+		s.settle()
+		s.fold()
+		for _, g := range s.groups {
+			if g.m.touched {
+				g.m.touched = false
+				for _, m := range g.branches {
+					s.touch(m)
+				}
+			}
 		}
-		if m.pub == nil {
-			m.pub = newPublished(f, uid, m.id)
-		}
-		st := &m.m.stats
-		m.pub.matches.Set(st.Matches)
-		m.pub.timeouts.Set(st.Timeouts)
-		m.pub.pruned.Set(st.Pruned)
-		m.pub.started.Set(st.Started)
-		m.pub.dropped.Set(st.Overflowed)
-		m.pub.active.Set(m.open)
-		m.pub.held.Set(m.held)
 	}
-	clear(s.touched)
-	s.touched = s.touched[:0]
+	left := s.touched[:0]
+	for _, m := range s.touched {
+		switch {
+		case m.gone:
+		case m.shares != nil:
+			if m.touched && !m.shares.gone {
+				left = append(left, m)
+			}
+		default:
+			m.touched = false
+			m.publish(f, uid)
+		}
+	}
+	clear(s.touched[len(left):])
+	s.touched = left
+}
+
+func (m *member[T]) publish(f *base.Figures, uid string) {
+	if m.pub == nil {
+		m.pub = newPublished(f, uid, m.id)
+	}
+	st := &m.m.stats
+	m.pub.matches.Set(st.Matches)
+	m.pub.timeouts.Set(st.Timeouts)
+	m.pub.pruned.Set(st.Pruned)
+	m.pub.started.Set(st.Started)
+	m.pub.dropped.Set(st.Overflowed)
+	m.pub.active.Set(m.active())
+	m.pub.held.Set(m.held)
 }
 
 func newPublished(f *base.Figures, uid, id string) *published {

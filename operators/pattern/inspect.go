@@ -135,11 +135,9 @@ func (n *Detector[K, T, R, TO]) trace(st *SetKey[T], arg []byte) ([]TraceView, e
 	}
 	views := []TraceView{}
 	for _, m := range n.set.members {
-		key := &Key[T]{}
-		for _, sb := range st.subs {
-			if sb.m == m {
-				key = sb.key
-			}
+		key := n.set.view(st, m)
+		if key == nil {
+			key = &Key[T]{}
 		}
 		for _, t := range m.m.Trace(key, at, n.s.Env.Clock.Now(), &v) {
 			views = append(views, TraceView{Pattern: m.id, Found: stagesOf(&t.Found), Waits: t.Waits, Steps: t.Steps})

@@ -20,9 +20,12 @@ type Matcher[T any] struct {
 	arena  []open
 	cached []decision
 	moved  []mover[T]
-	born   []run[T]
-	thin   []eventID // starts whose runs need new intervals
-	done   []run[T]
+	// noEntry says that runs do not begin here: they come from those that are shared.
+	noEntry bool
+	acted   bool // the event in hand has changed the key, or found something
+	born    []run[T]
+	thin    []eventID // starts whose runs need new intervals
+	done    []run[T]
 }
 
 // Stats counts what a Matcher has done, for metrics.
@@ -112,9 +115,13 @@ func (m *Matcher[T]) take(k *Key[T], ts int64, out *Output[T]) error {
 	m.id = k.number(ts)
 	m.born, m.done = m.born[:0], m.done[:0]
 	if m.p.exact() {
+		m.acted = true
 		m.stepHeap(k)
 	} else {
 		m.step(k)
+	}
+	if !m.acted {
+		return nil
 	}
 	if err := m.bound(k); err != nil {
 		return err
@@ -150,9 +157,11 @@ func (m *Matcher[T]) step(k *Key[T]) {
 		m.apply(&m.moved[i].run, m.moved[i].dec, false)
 	}
 	clear(m.moved)
-	var entry run[T]
-	entry.node = m.p.start
-	m.apply(&entry, m.decide(m.p.start, nil), true)
+	if !m.noEntry {
+		entry := run[T]{node: m.p.start}
+		m.apply(&entry, m.decide(m.p.start, nil), true)
+	}
+	m.acted = sources > 0 || len(m.born) > 0 || len(m.done) > 0
 	m.insert(k, m.born)
 	clear(m.born)
 	for _, start := range m.thin {

@@ -20,7 +20,8 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 	if err != nil {
 		return fmt.Errorf("pattern %s: %w", id, err)
 	}
-	m := &member[T]{id: id, opts: opts, m: newMatcher(prog, s.eval)}
+	s.fold()
+	m := &member[T]{id: id, opts: opts, m: newMatcher(prog, s.eval), leads: prog.leads()}
 	old := s.member(id)
 	switch {
 	case gen != nil:
@@ -41,7 +42,8 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 	s.drop(id)
 	s.members = append(s.members, m)
 	s.touch(m)
-	s.index()
+	s.byTag[m.tag] = m
+	s.stale = true
 	return nil
 }
 
@@ -49,7 +51,7 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 func (m *member[T]) follow(old *member[T]) {
 	m.m.stats, m.pub = old.m.stats, old.pub
 	if old.m.p.shape == m.m.p.shape && old.gen == m.gen {
-		m.open, m.held = old.open, old.held
+		m.open, m.held, m.left = old.open, old.held, old.left
 	}
 }
 
@@ -59,7 +61,6 @@ func (s *Set[T]) Remove(id string) bool {
 		return false
 	}
 	s.gens++
-	s.index()
 	return true
 }
 
@@ -68,7 +69,9 @@ func (s *Set[T]) drop(id string) bool {
 	if i < 0 {
 		return false
 	}
+	s.fold()
 	s.members[i].gone = true
+	s.stale = true
 	s.members = slices.Delete(s.members, i, i+1)
 	return true
 }
@@ -85,13 +88,32 @@ func (s *Set[T]) member(id string) *member[T] {
 // refresh makes a key follow the changes of the set: runs of patterns that are gone are
 // dropped, those of patterns that were replaced by one of the same shape go on in it.
 func (s *Set[T]) refresh(k *SetKey[T]) {
+	s.settle()
 	if k.version == s.version {
 		return
 	}
 	k.version = s.version
-	k.subs = slices.DeleteFunc(k.subs, func(sb sub[T]) bool { return s.byTag[sb.m.tag] == nil })
-	for i := range k.subs {
-		k.subs[i].m = s.byTag[k.subs[i].m.tag]
+	var shared []sub[T]
+	kept := k.subs[:0]
+	for _, sb := range k.subs {
+		if sb.m.shares != nil {
+			shared = append(shared, sb)
+		} else if sb.m = s.byTag[sb.m.tag]; sb.m != nil {
+			kept = append(kept, sb)
+		}
+	}
+	clear(k.subs[len(kept):])
+	k.subs = kept
+	for _, sb := range shared {
+		s.move(k, sb)
+	}
+}
+
+// settle sorts the members after changes.
+func (s *Set[T]) settle() {
+	if s.stale {
+		s.stale = false
+		s.index()
 	}
 }
 
@@ -101,6 +123,8 @@ func (s *Set[T]) compact() error {
 	if len(s.table.exprs) < 2*s.compacted+1024 {
 		return nil
 	}
+	s.settle()
+	s.fold()
 	n := NewSet[T](s.out.Want)
 	n.eval.event, n.eval.evals = s.eval.event, s.eval.evals
 	for _, m := range s.members {
@@ -113,7 +137,7 @@ func (s *Set[T]) compact() error {
 	}
 	s.table, s.eval, s.members, s.touched = n.table, n.eval, n.members, n.touched
 	s.compacted = len(s.table.exprs)
-	s.index()
+	s.stale = true
 	return nil
 }
 
@@ -136,6 +160,7 @@ func (s *Set[T]) Program(id string) *Program[T] {
 
 // Stats returns what the Matcher of a pattern has counted, and those that it replaced.
 func (s *Set[T]) Stats(id string) (Stats, bool) {
+	s.fold()
 	if m := s.member(id); m != nil {
 		return m.m.Stats(), true
 	}
@@ -151,15 +176,25 @@ func (s *Set[T]) index() {
 	}
 	clear(s.byFirst)
 	s.any = s.any[:0]
+	s.regroup()
 	for _, m := range s.members {
-		firsts, ok := m.m.p.firsts()
-		if !ok {
-			s.any = append(s.any, m)
-			continue
+		if m.group == nil {
+			s.indexFirst(m)
 		}
-		for _, id := range firsts {
-			s.byFirst[id] = append(s.byFirst[id], m)
-		}
+	}
+	for _, g := range s.groups {
+		s.indexFirst(g.m)
+	}
+}
+
+func (s *Set[T]) indexFirst(m *member[T]) {
+	firsts, ok := m.m.p.firsts()
+	if !ok {
+		s.any = append(s.any, m)
+		return
+	}
+	for _, id := range firsts {
+		s.byFirst[id] = append(s.byFirst[id], m)
 	}
 }
 

@@ -42,10 +42,15 @@ func (m *Matcher[T]) Runs(k *Key[T]) []Partial[T] {
 
 // Runs lists the open runs of a key in all patterns.
 func (s *Set[T]) Runs(k *SetKey[T]) []Partial[T] {
+	s.refresh(k)
 	var out []Partial[T]
-	for _, sb := range k.subs {
-		for _, p := range sb.m.m.Runs(sb.key) {
-			p.Pattern = sb.m.id
+	for _, m := range s.members {
+		key := s.view(k, m)
+		if key == nil {
+			continue
+		}
+		for _, p := range m.m.Runs(key) {
+			p.Pattern = m.id
 			out = append(out, p)
 		}
 	}

@@ -22,7 +22,9 @@ type Set[T any] struct {
 	// version counts the changes of the members, gens those after which the runs of a
 	// pattern are not those of the one before it.
 	version, gens uint64
-	compacted     int // expressions of the table when it was made last
+	compacted     int  // expressions of the table when it was made last
+	stale         bool // the members have changed since they were sorted
+	groups        []*group[T]
 	// touched lists the members with figures that were not published yet.
 	touched []*member[T]
 	// byFirst finds members by an Equal condition that their first event must meet;
@@ -47,6 +49,12 @@ type member[T any] struct {
 	open, held int64
 	touched    bool
 	pub        *published
+	// leads are the ways to share the first stages, group is who does. left counts the
+	// shared runs that the pattern has had. shares is set in what steps shared runs.
+	leads  []lead
+	group  *group[T]
+	left   int64
+	shares *group[T]
 }
 
 // SetKey is the state of one key in a Set. The zero SetKey is that of a key without
@@ -55,12 +63,14 @@ type SetKey[T any] struct {
 	subs    []sub[T]
 	queue   []waiting[T]
 	version uint64 // of the set when the key was looked at last
+	changed bool   // runs have come, gone or moved since this was false
 }
 
 // sub is the state of a key in one pattern.
 type sub[T any] struct {
-	m   *member[T]
-	key *Key[T]
+	m     *member[T]
+	key   *Key[T]
+	marks []mark // in shared runs: who has had which
 }
 
 // Sink takes what a pattern of a set finds. The output is valid during the call.
@@ -82,11 +92,17 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 	}
 	s.eval.begin(v, Moment{Event: ts, Processing: processing})
 	emptied := false
+	if len(s.groups) > 0 {
+		s.inherit(k)
+	}
 	for i := range k.subs {
 		sb := &k.subs[i]
 		sb.m.seen = s.eval.event
-		if err := s.take(sb.m, sb.key, ts, sink); err != nil {
+		if err := s.take(k, sb.m, sb.key, ts, sink); err != nil {
 			return err
+		}
+		if len(sb.marks) > 0 {
+			s.recount(sb, false)
 		}
 		emptied = emptied || sb.key.Empty()
 	}
@@ -121,14 +137,14 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 	// The decision is made again, for the arena starts afresh with the event.
 	m.m.cached[m.m.p.start].event = 0
 	key := m.fresh()
-	if err := s.take(m, key, ts, sink); err != nil {
+	if err := s.take(k, m, key, ts, sink); err != nil {
 		return err
 	}
 	if key.Empty() {
 		m.recycle(key)
 		return nil
 	}
-	k.subs = append(k.subs, sub[T]{m, key})
+	k.subs = append(k.subs, sub[T]{m: m, key: key})
 	return nil
 }
 
@@ -152,9 +168,13 @@ func (m *member[T]) recycle(k *Key[T]) {
 	}
 }
 
-func (s *Set[T]) take(m *member[T], key *Key[T], ts int64, sink Sink[T]) error {
+func (s *Set[T]) take(k *SetKey[T], m *member[T], key *Key[T], ts int64, sink Sink[T]) error {
 	open, held := key.Runs()
 	err := m.m.take(key, ts, &s.out)
+	if !m.m.acted && err == nil {
+		return nil
+	}
+	k.changed = true
 	s.account(m, key, open, held)
 	s.flush(m, sink)
 	return err
@@ -203,18 +223,36 @@ func (s *Set[T]) Advance(k *SetKey[T], now int64, sink Sink[T]) error {
 		if due > now || due == never {
 			return nil
 		}
-		for i := range k.subs {
-			sb := &k.subs[i]
-			open, held := sb.key.Runs()
-			err := sb.m.m.Advance(sb.key, due, &s.out)
-			s.account(sb.m, sb.key, open, held)
-			s.flush(sb.m, sink)
-			if err != nil {
-				return err
-			}
+		k.changed = true
+		if err := s.end(k, due, sink); err != nil {
+			return err
 		}
 		k.settle()
 	}
+}
+
+// end ends the windows of a key that end at due: of the patterns' own runs, then of
+// those that they share, in which order a restored key has them as well.
+func (s *Set[T]) end(k *SetKey[T], due int64, sink Sink[T]) error {
+	for i := range k.subs {
+		sb := &k.subs[i]
+		if sb.m.shares != nil {
+			continue
+		}
+		open, held := sb.key.Runs()
+		err := sb.m.m.Advance(sb.key, due, &s.out)
+		s.account(sb.m, sb.key, open, held)
+		s.flush(sb.m, sink)
+		if err != nil {
+			return err
+		}
+	}
+	for i := range k.subs {
+		if sb := &k.subs[i]; sb.m.shares != nil {
+			s.expireShared(sb, due, sink)
+		}
+	}
+	return nil
 }
 
 // expires returns the time before which no window ends.

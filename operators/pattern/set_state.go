@@ -2,59 +2,161 @@ package pattern
 
 import "encoding/binary"
 
-// Append appends the state of a key to dst; nothing if the key is empty. The form is:
-// version (a byte, 1); count of patterns, then of each 8 bytes that are its name and
-// Shape hashed, length and bytes of Matcher.Append; count of events that wait, then
-// of each its time less that of the one before, length, bytes.
+// setVersion is the first byte of the state of a key in a Set.
+const setVersion = 2
+
+// Append appends the state of a key to dst; nothing if the key is empty. Numbers are
+// varints, signed ones in zigzag form; tags are 8 bytes, the name and Shape of a
+// pattern hashed:
+//
+//	version (a byte, 2)
+//	patterns: count, then of each: tag, length and bytes of Matcher.Append
+//	shared:   count, then of runs that patterns share: number of shared stages; count
+//	          of patterns, then of each: tag, and 0, or 1 with the time of the start up
+//	          to which it has had the runs, and its number within the time; length and
+//	          bytes of Matcher.Append
+//	waiting:  count, then of each event that waits: time less that of the one before,
+//	          length, bytes
 func (s *Set[T]) Append(dst []byte, k *SetKey[T], values Values[T]) []byte {
 	s.refresh(k)
 	if k.Empty() {
 		return dst
 	}
-	dst = append(dst, blobVersion)
-	dst = binary.AppendUvarint(dst, uint64(len(k.subs)))
-	var blob []byte
+	e := encoder[T]{values: values, dst: append(dst, setVersion)}
+	shared := 0
 	for i := range k.subs {
-		blob = k.subs[i].m.m.Append(blob[:0], k.subs[i].key, values)
-		dst = binary.LittleEndian.AppendUint64(dst, k.subs[i].m.tag)
-		dst = binary.AppendUvarint(dst, uint64(len(blob)))
-		dst = append(dst, blob...)
+		if k.subs[i].m.shares != nil {
+			shared++
+		}
 	}
-	e := encoder[T]{values: values, dst: dst}
+	var blob []byte
+	e.uint(uint64(len(k.subs) - shared))
+	for i := range k.subs {
+		if sb := &k.subs[i]; sb.m.shares == nil {
+			e.dst = binary.LittleEndian.AppendUint64(e.dst, sb.m.tag)
+			blob = sb.m.m.Append(blob[:0], sb.key, values)
+			e.bytes(blob)
+		}
+	}
+	e.uint(uint64(shared))
+	for i := range k.subs {
+		if sb := &k.subs[i]; sb.m.shares != nil {
+			e.shared(sb)
+			blob = sb.m.m.Append(blob[:0], sb.key, values)
+			e.bytes(blob)
+		}
+	}
 	e.waiting(k.queue)
 	return e.dst
+}
+
+// shared writes who shares runs.
+func (e *encoder[T]) shared(sb *sub[T]) {
+	g := sb.m.shares
+	e.uint(uint64(g.depth))
+	e.uint(uint64(len(g.branches)))
+	for _, m := range g.branches {
+		e.dst = binary.LittleEndian.AppendUint64(e.dst, m.tag)
+		at, any := sb.had(m.tag)
+		if !any {
+			e.uint(0)
+			continue
+		}
+		e.uint(1)
+		e.int(at.ts)
+		e.uint(uint64(at.num))
+	}
 }
 
 // Load replaces the state of k by that of a blob. The parts of patterns that are no
 // longer in the set, or have another Shape, are left out.
 func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
+	s.settle()
 	*k = SetKey[T]{version: s.version}
 	if len(src) == 0 {
 		return nil
 	}
-	d := decoder[T]{values: values, src: src[1:], ok: src[0] == blobVersion}
+	d := decoder[T]{values: values, src: src[1:], ok: src[0] == setVersion}
 	for range d.count() {
-		if len(d.src) < 8 {
-			return ErrState
-		}
-		tag := binary.LittleEndian.Uint64(d.src)
-		d.src = d.src[8:]
-		n := d.count()
-		blob := d.src[:n]
-		d.src = d.src[n:]
-		m := s.byTag[tag]
-		if m == nil {
+		m := s.byTag[d.tag()]
+		blob := d.bytes()
+		if m == nil || !d.ok {
 			continue
 		}
 		key := &Key[T]{}
 		if err := m.m.Load(blob, key, values); err != nil {
 			return err
 		}
-		k.subs = append(k.subs, sub[T]{m, key})
+		k.subs = append(k.subs, sub[T]{m: m, key: key})
+	}
+	for range d.count() {
+		if err := s.loadShared(&d, k); err != nil {
+			return err
+		}
 	}
 	k.queue = d.waiting(nil)
 	if d.err == nil && (!d.ok || len(d.src) > 0) {
 		d.err = ErrState
 	}
 	return d.err
+}
+
+// loadShared reads shared runs, and gives them to the group that has the same patterns,
+// or to each of them.
+func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
+	depth := int(d.uint())
+	sb, tags := sub[T]{}, map[uint64]bool{}
+	var left []*member[T]
+	for range d.count() {
+		tag := d.tag()
+		tags[tag] = true
+		if d.uint() == 1 {
+			sb.marks = append(sb.marks, mark{tag: tag, at: eventID{d.int(), uint32(d.uint())}})
+		}
+		if m := s.byTag[tag]; m != nil {
+			left = append(left, m)
+		}
+	}
+	blob := d.bytes()
+	if len(left) == 0 || !d.ok {
+		return nil
+	}
+	g := left[0].group
+	same := g != nil && g.depth == depth
+	for _, m := range left {
+		same = same && m.group == g
+	}
+	if same {
+		sb.m, sb.key = g.m, &Key[T]{}
+		if err := g.m.m.Load(blob, sb.key, d.values); err != nil {
+			return err
+		}
+		for _, m := range g.branches {
+			if !tags[m.tag] {
+				sb.mark(m.tag, sb.key.latest())
+			}
+		}
+		s.recount(&sb, true)
+		k.subs = append(k.subs, sb)
+		return nil
+	}
+	for _, m := range left {
+		key := &Key[T]{}
+		if err := m.m.Load(blob, key, d.values); err != nil {
+			return err
+		}
+		s.spill(k, &sb, m, key.sorted())
+	}
+	return nil
+}
+
+// tag reads a tag.
+func (d *decoder[T]) tag() uint64 {
+	if len(d.src) < 8 {
+		d.ok, d.src = false, nil
+		return 0
+	}
+	t := binary.LittleEndian.Uint64(d.src)
+	d.src = d.src[8:]
+	return t
 }

@@ -1,0 +1,479 @@
+package pattern
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/weirflow/weir/internal/base"
+)
+
+// Patterns of a set that begin with the same stages keep the runs in these stages
+// once. A shared run stops in front of the first stage that is not shared; a pattern
+// takes its copy from there when an event comes that concerns it, which is found by
+// the Equal conditions of that stage. Until then the run costs the same however many
+// patterns wait with it.
+
+// group is the patterns that share their first stages.
+type group[T any] struct {
+	depth int // number of stages that are shared
+	// strict says that the next event, whatever it is, ends the wait of a shared run.
+	strict   bool
+	m        *member[T] // steps the shared runs; no pattern of the set
+	branches []*member[T]
+	has      map[uint64]bool // tags of the branches
+	// byNext finds the patterns that an event concerns by the Equal conditions that
+	// hold, fields lists the fields that these ask.
+	byNext map[int32][]*member[T]
+	fields []int32
+	// gone says that the patterns have changed since; next is the group that has
+	// taken over, if one has.
+	gone bool
+	next *group[T]
+}
+
+// mark says up to which start a pattern has had the runs of a shared key.
+type mark struct {
+	tag uint64
+	at  eventID
+	n   int // of the runs that are open
+}
+
+// lead is a way to share the first stages of a pattern.
+type lead struct {
+	key    string // equal for patterns that can share
+	depth  int
+	strict bool
+	ids    []int32 // Equal conditions of which one holds for events that concern the pattern
+}
+
+// leads lists the ways to share the first stages of a program, the longest last.
+func (p *Program[T]) leads() []lead {
+	if p.exact() || p.skip.Kind != NoSkip || p.prevs || len(p.aggs) > 0 {
+		return nil
+	}
+	var out []lead
+	key := fmt.Sprint(p.window, p.opts)
+	for n := uint16(0); p.simple(n); n++ {
+		key += fmt.Sprint(";", p.nodes[n].edges)
+		if ids, strict, ok := p.waitsFor(n + 1); ok {
+			out = append(out, lead{fmt.Sprint(key, strict), int(n) + 1, strict, ids})
+		}
+	}
+	return out
+}
+
+// simple says that a run waits in node n for one event only, which takes it to node
+// n+1, so that a start never has two runs and a later one never overtakes it.
+func (p *Program[T]) simple(n uint16) bool {
+	node := &p.nodes[n]
+	if !node.plain || node.twin || node.matures || len(node.edges) == 0 || len(node.edges) > 2 {
+		return false
+	}
+	take := &node.edges[0]
+	if take.act != actTake || take.gap != 0 || take.to != n+1 || p.nodes[take.to].kind != normalNode {
+		return false
+	}
+	if len(node.edges) == 1 {
+		return true
+	}
+	drop := &node.edges[1]
+	x := &p.table.exprs[drop.cond]
+	return drop.act == actIgnore && drop.to == n && drop.gap == 0 && x.op == opNot && x.a == take.cond
+}
+
+// waitsFor lists Equal conditions of which one holds for all events that do anything
+// to a run in node n; all others are dropped or, if it is strict, end the run.
+func (p *Program[T]) waitsFor(n uint16) (ids []int32, strict, ok bool) {
+	node := &p.nodes[n]
+	if node.kind != normalNode || node.matures || !node.plain {
+		return nil, false, false
+	}
+	strict = true
+	var others []int32
+	for _, e := range node.edges {
+		switch x := &p.table.exprs[e.cond]; {
+		case e.gap != 0 || e.act == actIgnore && (e.to != n || e.cond != exprTrue && x.op != opNot):
+			return nil, false, false
+		case e.act == actProceed && p.nodes[e.to].kind != stopNode:
+			return nil, false, false
+		case e.act == actIgnore:
+			strict = false
+			if e.cond != exprTrue {
+				if others, ok = p.table.needs(x.a, others); !ok {
+					return nil, false, false
+				}
+			}
+		default:
+			if ids, ok = p.table.needs(e.cond, ids); !ok {
+				return nil, false, false
+			}
+		}
+	}
+	for _, id := range others {
+		if !slices.Contains(ids, id) {
+			return nil, false, false
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), strict, len(ids) > 0
+}
+
+// prefix is the program of the first stages: its last node holds runs and does nothing.
+func (p *Program[T]) prefix(depth int) *Program[T] {
+	q := &Program[T]{table: p.table, stages: p.stages, window: p.window, opts: p.opts, source: p.source}
+	q.nodes = append(q.nodes, p.nodes[:depth]...)
+	wait := node{stage: p.nodes[depth].stage, plain: true}
+	wait.edges = []edge{{act: actIgnore, to: uint16(depth), cond: exprTrue}}
+	q.nodes = append(q.nodes, wait)
+	return q
+}
+
+// regroup finds the patterns that share stages, each as many as it can with another.
+func (s *Set[T]) regroup() {
+	count := map[string]int{}
+	for _, m := range s.members {
+		for _, l := range m.leads {
+			count[l.key]++
+		}
+	}
+	found := map[string]*group[T]{}
+	old := s.groups
+	s.groups = nil
+	for _, m := range s.members {
+		m.group = nil
+		for i := len(m.leads) - 1; i >= 0 && m.group == nil; i-- {
+			l := &m.leads[i]
+			if count[l.key] < 2 {
+				continue
+			}
+			g := found[l.key]
+			if g == nil {
+				g = &group[T]{depth: l.depth, strict: l.strict, has: map[uint64]bool{}, byNext: map[int32][]*member[T]{}}
+				g.m = &member[T]{m: newMatcher(m.m.p.prefix(l.depth), s.eval), shares: g}
+				found[l.key] = g
+				s.groups = append(s.groups, g)
+			}
+			g.add(m, l, s.table)
+		}
+	}
+	s.groups = slices.DeleteFunc(s.groups, func(g *group[T]) bool {
+		if len(g.branches) == 1 {
+			g.branches[0].group = nil
+		}
+		return len(g.branches) == 1
+	})
+	for _, m := range s.members {
+		m.m.noEntry = m.group != nil
+	}
+	s.succeed(old)
+}
+
+func (g *group[T]) add(m *member[T], l *lead, t *exprTable[T]) {
+	m.group = g
+	g.branches = append(g.branches, m)
+	g.has[m.tag] = true
+	for _, id := range l.ids {
+		g.byNext[id] = append(g.byNext[id], m)
+		if f := int32(t.fieldOf[t.exprs[id].leaf.eq.field]); !slices.Contains(g.fields, f) {
+			g.fields = append(g.fields, f)
+		}
+	}
+}
+
+// succeed finds, for groups that are gone, the group that takes over the runs: that of
+// all its patterns, if it shares as many stages. Else each takes copies of the runs.
+func (s *Set[T]) succeed(old []*group[T]) {
+	for _, g := range old {
+		g.gone = true
+		left := s.survivors(g)
+		same := len(left) > 0 && left[0].group != nil && left[0].group.depth == g.depth && left[0].group.strict == g.strict
+		for _, m := range left {
+			same = same && m.group == left[0].group
+		}
+		if same {
+			g.next = left[0].group
+			continue
+		}
+		for _, m := range left {
+			m.open, m.left = m.open+g.m.open-m.left, 0
+		}
+	}
+	for _, g := range old {
+		if g.next == nil {
+			continue
+		}
+		g.next.m.open += g.m.open
+		for _, m := range g.next.branches {
+			if !g.has[m.tag] {
+				m.left += g.m.open
+			}
+		}
+	}
+}
+
+// survivors lists the patterns of a group that are still in the set.
+func (s *Set[T]) survivors(g *group[T]) []*member[T] {
+	var left []*member[T]
+	for _, b := range g.branches {
+		if m := s.byTag[b.tag]; m != nil {
+			left = append(left, m)
+		}
+	}
+	return left
+}
+
+// fold adds what the groups have counted to the counts of their patterns.
+func (s *Set[T]) fold() {
+	for _, g := range s.groups {
+		c := &g.m.m.stats
+		if *c == (Stats{MaxRuns: c.MaxRuns}) {
+			continue
+		}
+		for _, m := range g.branches {
+			st := &m.m.stats
+			st.Events += c.Events
+			st.Started += c.Started
+			st.Timeouts += c.Timeouts
+			st.Overflowed += c.Overflowed
+			st.MaxRuns = max(st.MaxRuns, c.MaxRuns)
+			s.touch(m)
+		}
+		*c = Stats{MaxRuns: c.MaxRuns}
+	}
+}
+
+// active returns the number of open runs of a pattern, of all keys.
+func (m *member[T]) active() int64 {
+	if m.group == nil {
+		return m.open
+	}
+	return max(m.open+m.group.m.open-m.left, 0)
+}
+
+// had returns up to which start a pattern has had the shared runs.
+func (sb *sub[T]) had(tag uint64) (at eventID, any bool) {
+	for i := range sb.marks {
+		if sb.marks[i].tag == tag {
+			return sb.marks[i].at, true
+		}
+	}
+	return eventID{}, false
+}
+
+func (sb *sub[T]) mark(tag uint64, at eventID) {
+	for i := range sb.marks {
+		if sb.marks[i].tag == tag {
+			sb.marks[i].at = at
+			return
+		}
+	}
+	sb.marks = append(sb.marks, mark{tag: tag, at: at})
+}
+
+// upTo counts the open runs with starts up to a start.
+func (k *Key[T]) upTo(at eventID) (n int) {
+	for _, a := range k.active {
+		runs := k.buckets[a].runs
+		n += sort.Search(len(runs), func(i int) bool { return at.compare(runs[i].start) < 0 })
+	}
+	return n
+}
+
+// recount counts, after shared runs have changed, those that patterns have had, and
+// drops marks that are about none any more. counted says that the patterns know of
+// those that are there.
+func (s *Set[T]) recount(sb *sub[T], counted bool) {
+	kept := sb.marks[:0]
+	for _, mk := range sb.marks {
+		n := sb.key.upTo(mk.at)
+		if m := s.byTag[mk.tag]; m != nil && !counted {
+			m.left += int64(n - mk.n)
+		}
+		if mk.n = n; n > 0 {
+			kept = append(kept, mk)
+		}
+	}
+	sb.marks = kept
+}
+
+// latest returns the latest start of a key's runs.
+func (k *Key[T]) latest() (at eventID) {
+	for _, n := range k.active {
+		runs := k.buckets[n].runs
+		if last := runs[len(runs)-1].start; at.compare(last) < 0 {
+			at = last
+		}
+	}
+	return at
+}
+
+// inherit gives the patterns that the event in hand concerns their copies of the shared
+// runs, before any run is stepped.
+func (s *Set[T]) inherit(k *SetKey[T]) {
+	for i := range k.subs {
+		g := k.subs[i].m.shares
+		if g == nil || len(k.subs[i].key.buckets[g.depth].runs) == 0 {
+			continue
+		}
+		for _, f := range g.fields {
+			for _, m := range g.byNext[s.eval.hit(f)] {
+				s.copyRuns(k, i, m)
+			}
+		}
+		if key := k.subs[i].key; g.strict {
+			b := &key.buckets[g.depth]
+			key.live -= len(b.runs)
+			g.m.open -= int64(len(b.runs))
+			b.cut(len(b.runs))
+			key.settle()
+			k.changed = true
+			s.recount(&k.subs[i], false)
+			s.touch(g.m)
+		}
+	}
+}
+
+// copyRuns gives a pattern the shared runs of subs[i] that it has not had.
+func (s *Set[T]) copyRuns(k *SetKey[T], i int, m *member[T]) {
+	sb := &k.subs[i]
+	g := sb.m.shares
+	runs := after(sb, m.tag, sb.key.buckets[g.depth].runs)
+	if len(runs) == 0 {
+		return
+	}
+	m.open += int64(len(runs))
+	if !g.strict {
+		sb.mark(m.tag, runs[len(runs)-1].start)
+		s.recount(sb, false)
+	}
+	m.m.insert(s.own(k, m), runs)
+	k.changed = true
+	s.touch(m)
+}
+
+// after returns those of some runs that wait in front of a pattern's own stages that it
+// has not had.
+func after[T any](sb *sub[T], tag uint64, runs []run[T]) []run[T] {
+	at, any := sb.had(tag)
+	if !any {
+		return runs
+	}
+	i := len(runs)
+	for i > 0 && at.compare(runs[i-1].start) < 0 {
+		i--
+	}
+	return runs[i:]
+}
+
+// own returns a key's own runs in a pattern.
+func (s *Set[T]) own(k *SetKey[T], m *member[T]) *Key[T] {
+	for i := range k.subs {
+		if k.subs[i].m == m {
+			return k.subs[i].key
+		}
+	}
+	key := m.fresh()
+	k.subs = append(k.subs, sub[T]{m: m, key: key})
+	return key
+}
+
+// move lets shared runs go on where their patterns are now.
+func (s *Set[T]) move(k *SetKey[T], sb sub[T]) {
+	g := sb.m.shares
+	for g.gone && g.next != nil {
+		for _, m := range g.next.branches {
+			if !g.has[m.tag] {
+				sb.mark(m.tag, sb.key.latest())
+			}
+		}
+		s.recount(&sb, true)
+		g = g.next
+	}
+	if !g.gone {
+		sb.m = g.m
+		sb.marks = slices.DeleteFunc(sb.marks, func(m mark) bool { return !g.has[m.tag] })
+		k.subs = append(k.subs, sb)
+		return
+	}
+	runs := sb.key.sorted()
+	for _, m := range s.survivors(g) {
+		s.spill(k, &sb, m, runs)
+	}
+}
+
+// spill makes shared runs a pattern's own.
+func (s *Set[T]) spill(k *SetKey[T], sb *sub[T], m *member[T], runs []run[T]) {
+	at, any := sb.had(m.tag)
+	runs = slices.DeleteFunc(slices.Clone(runs), func(r run[T]) bool {
+		return any && r.start.compare(at) <= 0
+	})
+	if len(runs) > 0 {
+		m.m.insert(s.own(k, m), runs)
+	}
+}
+
+// expireShared ends the shared runs whose window is over.
+func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
+	g := sb.m.shares
+	if sb.key.live == 0 || due < sb.key.due {
+		return
+	}
+	ended := g.m.m.expire(sb.key, due)
+	for j := range ended {
+		r := &ended[j]
+		g.m.open--
+		g.m.m.stats.Timeouts++
+		for _, mk := range sb.marks {
+			if m := s.byTag[mk.tag]; m != nil && r.start.compare(mk.at) <= 0 {
+				m.m.stats.Timeouts--
+				s.touch(m)
+			}
+		}
+		if s.out.Want {
+			s.timeout(sb, r, due, sink)
+		}
+	}
+	clear(ended)
+	s.touch(g.m)
+	s.recount(sb, false)
+}
+
+// timeout reports the end of a shared run for all patterns that have not had it.
+func (s *Set[T]) timeout(sb *sub[T], r *run[T], now int64, sink Sink[T]) {
+	g := sb.m.shares
+	for _, m := range g.branches {
+		if at, any := sb.had(m.tag); any && r.start.compare(at) <= 0 {
+			continue
+		}
+		s.out.Timeouts = append(s.out.Timeouts, Timeout[T]{m.m.p.materialize(r.path, now, true), base.AddTime(r.start.ts, g.m.m.p.window)})
+		s.flush(m, sink)
+	}
+}
+
+// view returns the runs of a key in a pattern, those that it shares included, as a key
+// of its own, to look at; nil if there are none.
+func (s *Set[T]) view(k *SetKey[T], m *member[T]) *Key[T] {
+	s.refresh(k)
+	var own *Key[T]
+	for i := range k.subs {
+		if k.subs[i].m == m {
+			own = k.subs[i].key
+		}
+	}
+	for i := range k.subs {
+		sb := &k.subs[i]
+		if m.group == nil || sb.m != m.group.m {
+			continue
+		}
+		all := &Key[T]{}
+		if own != nil {
+			m.m.insert(all, own.sorted())
+			all.done = own.done
+		}
+		tmp := &SetKey[T]{subs: []sub[T]{{m: m, key: all}}}
+		s.spill(tmp, sb, m, sb.key.sorted())
+		return all
+	}
+	return own
+}
