@@ -50,4 +50,4 @@ func (c *Combined[T]) Stage(i int) func(in *Carried[T], v *Vector, out *Carried[
 }
 
 // View returns the vector that a record carries after the last stage.
-func (c *Combined[T]) View(in *Carried[T]) View { return View{c.schema, &in.Row} }
+func (c *Combined[T]) View(in *Carried[T]) View { return View{Schema: c.schema, Row: &in.Row} }

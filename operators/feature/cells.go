@@ -178,9 +178,19 @@ func (s *cellStore) addTop(list []byte, v float64) {
 }
 
 // addFirst puts a value into a list of the k earliest ones, behind those of its
-// time.
+// time; of one value only the earliest, if values are unique.
 func (s *cellStore) addFirst(list []byte, t int64, v uint64) {
 	n := int(getu(list, 0))
+	for j := 0; s.unique && j < n; j++ {
+		if getu(list, 16+16*j) != v {
+			continue
+		}
+		if geti(list, 8+16*j) <= t {
+			return
+		}
+		copy(list[8+16*j:], list[8+16*(j+1):8+16*n])
+		n--
+	}
 	i := n
 	for i > 0 && geti(list, 8+16*(i-1)) > t {
 		i--
@@ -279,7 +289,7 @@ func (m *machine) addList(s *cellStore, t int64) {
 		return
 	}
 	if !s.text {
-		s.addFirst(c[s.pay:], t, math.Float64bits(m.in.nums[ch.col]))
+		s.addFirst(c[s.pay:], t, math.Float64bits(m.in.nums[ch.col]+0))
 		return
 	}
 	h := m.in.hashes[ch.col]

@@ -87,6 +87,9 @@ func (g *Group[T]) Compile() (*Program[T], error) {
 		c.feature(f)
 	}
 	c.layout()
+	if len(c.errs) == 0 {
+		c.checkNames()
+	}
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
@@ -184,7 +187,7 @@ func (c *compiler[T]) horizons(f *Feature[T]) []level {
 
 // field adds a field to the schema and returns its index.
 func (c *compiler[T]) field(f *Feature[T], suffix string, k Kind, l *level, approx float64) int {
-	fd := Field{Kind: k, Default: f.def, Approx: approx}
+	fd := Field{Kind: k, Default: f.def, DefaultText: f.defText, Approx: approx}
 	if l != nil && l.w != forever {
 		fd.Horizon, fd.Hop = time.Duration(l.w), time.Duration(l.hop)
 		suffix += horizonName(fd.Horizon)
@@ -195,6 +198,9 @@ func (c *compiler[T]) field(f *Feature[T], suffix string, k Kind, l *level, appr
 	fd.Name = c.g.prefix + f.name + suffix
 	if k != Float && f.def != nil {
 		c.fail(f, "has a default and is not a number", "leave Default out")
+	}
+	if k != Text && f.defText != nil {
+		c.fail(f, "has a default text and is not a text", "leave DefaultText out")
 	}
 	if fd.Default == nil && k == Float && !c.g.nullEmpty && zeroWhenEmpty(f.kind) {
 		fd.Default = new(float64)
@@ -234,6 +240,10 @@ func at(have []level, l level) int {
 
 // feature puts one feature into the stores that compute it.
 func (c *compiler[T]) feature(f *Feature[T]) {
+	if f.kind == kDerived {
+		c.p.derived = append(c.p.derived, derived{c.field(f, "", Float, nil, 0), f.derive})
+		return
+	}
 	if len(f.horizons) != len(slices.Compact(slices.Sorted(slices.Values(f.horizons)))) {
 		c.fail(f, "names a horizon twice", "leave one out")
 		return
@@ -466,7 +476,7 @@ func (c *compiler[T]) fingerprint() uint32 {
 	h := crc32.NewIEEE()
 	fmt.Fprint(h, layoutVersion, p.including, p.period, p.offset, p.nsec, p.dict, p.decays)
 	for _, s := range p.cells {
-		fmt.Fprint(h, s.mode, s.keyed, s.levels, s.chans, s.size, s.k, s.by, s.text, s.limit, s.exact, s.gamma)
+		fmt.Fprint(h, s.mode, s.unique, s.keyed, s.levels, s.chans, s.size, s.k, s.by, s.text, s.limit, s.exact, s.gamma)
 	}
 	for _, s := range p.recents {
 		fmt.Fprint(h, s.filter, s.col, s.k, s.unique, s.text, s.levels)

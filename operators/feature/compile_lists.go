@@ -67,7 +67,7 @@ func (c *compiler[T]) listFeature(f *Feature[T], filter uint64, ls []level) {
 	case kBottom:
 		s.mode = modeBottom
 	case kFirst, kFirstK:
-		s.mode, s.text = modeFirst, f.col.text != nil
+		s.mode, s.text, s.unique = modeFirst, f.col.text != nil, f.unique
 		switch {
 		case s.text && f.kind == kFirst:
 			kind = Text

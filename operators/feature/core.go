@@ -163,6 +163,7 @@ func (m *machine) none() {
 	for i := range m.p.schema.Fields {
 		m.vec.setNone(i)
 	}
+	m.derive()
 }
 
 // advance moves the clock.
@@ -196,6 +197,7 @@ func (m *machine) read() {
 	for i := range m.p.decays {
 		m.readDecay(i)
 	}
+	m.derive()
 }
 
 // add puts the record in hand into all stores.

@@ -42,6 +42,7 @@ const (
 	kDecayCount
 	kDecaySum
 	kRatio
+	kDerived
 )
 
 // column is a value taken from records: a number or a text.
@@ -79,6 +80,7 @@ type Feature[T any] struct {
 	exact    bool
 	unique   bool
 	def      *float64
+	defText  *string
 	limit    int
 	k        int
 	qs       []float64
@@ -86,6 +88,7 @@ type Feature[T any] struct {
 	prec     int
 	halfLife time.Duration
 	num, den *Feature[T]
+	derive   func(View) float64
 	at       string // file:line
 }
 
@@ -216,7 +219,8 @@ func SinceLast[T any](name string) *Feature[T] {
 	return f
 }
 
-// FirstK is the list of the values of the k earliest records, earliest first.
+// FirstK is the list of the values of the k earliest records, earliest first. See
+// [Feature.Unique].
 func FirstK[T any, V Value](name string, value func(T) V, k int) *Feature[T] {
 	f := newFeature[T](name, kFirstK)
 	f.col, f.k = valueOf(value), k
@@ -332,21 +336,29 @@ func (f *Feature[T]) By(bucket func(T) string) *Feature[T] {
 	return f
 }
 
-// Default is the value where there would be null: for numbers only.
+// Default is the value of a number where there would be null.
 func (f *Feature[T]) Default(v float64) *Feature[T] {
 	f.def = &v
 	return f
 }
 
+// DefaultText is the value of a text, a First or Last, where there would be null.
+func (f *Feature[T]) DefaultText(s string) *Feature[T] {
+	f.defText = &s
+	return f
+}
+
 // Exact makes the horizons exact to the nanosecond, by keeping each event time for
 // as long as the longest of them: up to [Feature.Limit] of them, 10,000 by default.
-// Beyond, older ones are cut to tiles.
+// Beyond, older ones are cut to tiles. Last, LastK, SinceLast and Distinct keep
+// times anyway, and bear it at no price.
 func (f *Feature[T]) Exact() *Feature[T] {
 	f.exact = true
 	return f
 }
 
-// Unique keeps only the latest record of each value, in a LastK.
+// Unique keeps only the latest record of each value, in a LastK, or the earliest,
+// in a FirstK.
 func (f *Feature[T]) Unique() *Feature[T] {
 	f.unique = true
 	return f

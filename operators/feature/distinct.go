@@ -45,9 +45,7 @@ func (m *machine) addDistinct(d *distinctStore, t int64) {
 		h = pairOf(h, d.prec)
 	}
 	open := t >= m.clock() && !m.p.including
-	if open {
-		t = m.clock()
-	} else if t < d.levels[len(d.levels)-1].lo(m.clock()) {
+	if !open && t < d.levels[len(d.levels)-1].lo(m.clock()) {
 		return
 	}
 	m.putSeen(d, t, h, open)

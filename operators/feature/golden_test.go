@@ -241,7 +241,9 @@ func goldenRows(t *testing.T, file string) []goldenRow {
 	}
 	defer f.Close()
 	var out []goldenRow
-	for sc := bufio.NewScanner(f); sc.Scan(); {
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 16<<20)
+	for sc.Scan() {
 		var r struct {
 			UserID           string `json:"user_id"`
 			TS               int64
@@ -251,6 +253,9 @@ func goldenRows(t *testing.T, file string) []goldenRow {
 			t.Fatal(err)
 		}
 		out = append(out, goldenRow{r.UserID, r.TS, map[string]map[string]any{"chronon": r.Chronon, "sliding": r.Sliding}})
+	}
+	if err := sc.Err(); err != nil {
+		t.Fatalf("%s: %v", file, err)
 	}
 	if len(out) == 0 {
 		t.Fatalf("%s has no rows", file)

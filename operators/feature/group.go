@@ -62,7 +62,7 @@ func (g *Group[T]) Tiles(n int) *Group[T] {
 }
 
 // Hops sets the hop of each horizon instead of Tiles. Each must be a multiple of
-// those of the shorter horizons.
+// those of the shorter horizons, and cut its horizon into at most 65,536 tiles.
 func (g *Group[T]) Hops(hop func(horizon time.Duration) time.Duration) *Group[T] {
 	g.hops = hop
 	return g
@@ -83,8 +83,15 @@ func (g *Group[T]) levelOf(w time.Duration, below int64) (level, error) {
 	if hop <= 0 || hop > w || int64(hop)%below != 0 {
 		return level{}, fmt.Errorf("the hop %v of the horizon %v is not a multiple of the one below, %v, and at most the horizon", hop, w, time.Duration(below))
 	}
-	return newLevel(int64(w), int64(hop)), nil
+	l := newLevel(int64(w), int64(hop))
+	if l.n > maxTiles {
+		return l, fmt.Errorf("the hop %v cuts the horizon %v into %d tiles, more than %d", hop, w, l.n, maxTiles)
+	}
+	return l, nil
 }
+
+// maxTiles bounds the state of a key.
+const maxTiles = 1 << 16
 
 // maxHorizon keeps sums of times within 64 bits.
 const maxHorizon = 100 * 365 * 24 * time.Hour
@@ -124,6 +131,11 @@ func declared(at, what, next string) error {
 func checkFeature[T any](f *Feature[T], report func(what, next string)) {
 	if f.name == "" || strings.ContainsFunc(f.name, func(r rune) bool { return r > 127 || !nameByte(byte(r)) }) {
 		report("is not a name", "use a-z, A-Z, 0-9, _ and -")
+	}
+	if f.kind == kDerived {
+		checkDerived(f, report)
+		checkDefault(f, report)
+		return
 	}
 	decays := f.kind == kDecayCount || f.kind == kDecaySum
 	switch {
@@ -216,19 +228,26 @@ func checkOptions[T any](f *Feature[T], report func(what, next string)) {
 		report("has By, which goes with scalar features without Exact", "leave it out, or declare a feature for each bucket")
 	}
 	if f.exact {
-		if f.limit != 0 {
-			bounded("the limit", f.limit, 16, 10_000_000, report)
-		}
-		if !scalar(f.kind) && f.kind != kFirst && f.kind != kDelta && f.kind != kRatio {
-			report("has Exact", "it goes with scalar features, Ratio, First and Delta; Last, SinceLast and LastK are cut to the hop of the group, which Hops can make shorter")
+		switch {
+		case scalar(f.kind) || f.kind == kFirst || f.kind == kDelta || f.kind == kRatio:
+			if f.limit != 0 {
+				bounded("the limit", f.limit, 16, 10_000_000, report)
+			}
+		case f.kind != kLast && f.kind != kLastK && f.kind != kSince && f.kind != kDistinct:
+			report("has Exact", "it goes with scalar features, Ratio, First, Delta, Last, LastK, SinceLast and Distinct; others are cut to the hop of the group, which Hops can make shorter")
 		}
 		if f.lifetime {
 			report("is exact over a lifetime", "declare the Lifetime apart: it needs no Exact")
 		}
 	}
-	if f.unique && f.kind != kLastK {
-		report("has Unique", "it goes with LastK")
+	if f.unique && f.kind != kLastK && f.kind != kFirstK {
+		report("has Unique", "it goes with LastK and FirstK")
 	}
+	checkDefault(f, report)
+}
+
+// checkDefault reports a default that is none.
+func checkDefault[T any](f *Feature[T], report func(what, next string)) {
 	if f.def != nil && !finite(*f.def) {
 		report("has a default that is not finite", "give a number")
 	}

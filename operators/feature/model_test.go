@@ -193,6 +193,16 @@ func uniqueNewest(w []ev, k int) any {
 	return out
 }
 
+func uniqueOldest[V comparable](w []ev, k int, f func(ev) V) any {
+	var out []V
+	for i := 0; i < len(w) && len(out) < k; i++ {
+		if v := f(w[i]); !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
 func sortedK(w []ev, k int, sign float64) any {
 	vs := values(w)
 	slices.SortFunc(vs, func(a, b float64) int { return cmp.Compare(sign*a, sign*b) })
@@ -299,6 +309,12 @@ func modelFeatures() map[string]*modelFeature {
 		"since":   {f: feature.SinceLast[ev]("since").Where(evFlag), want: func(w []ev, c int64, _ time.Duration) any { return float64(c-w[len(w)-1].at) / 1e9 }, cond: evFlag},
 		"firstk":  {f: feature.FirstK("firstk", evCode, 3), want: plain(func(w []ev) any { return codes(w[:min(3, len(w))]) })},
 		"firstkc": {f: feature.FirstK("firstkc", evCat, 4).Where(evFlag), want: plain(func(w []ev) any { return cats(w[:min(4, len(w))]) }), cond: evFlag},
+		"firstku": {f: feature.FirstK("firstku", evCat, 3).Unique(), want: plain(func(w []ev) any { return uniqueOldest(w, 3, evCat) })},
+		"firstkv": {f: feature.FirstK("firstkv", evCode, 5).Unique().Where(evFlag), want: plain(func(w []ev) any { return uniqueOldest(w, 5, evCodeF) }), cond: evFlag},
+		"exlast":  {f: feature.Last("exlast", evValue).Exact(), want: plain(func(w []ev) any { return w[len(w)-1].v }), null: true},
+		"exlastk": {f: feature.LastK("exlastk", evCat, 4).Exact(), want: plain(func(w []ev) any { return newestFirst(w, 4, evCat) })},
+		"exsince": {f: feature.SinceLast[ev]("exsince").Exact().Where(evFlag), want: func(w []ev, c int64, _ time.Duration) any { return float64(c-w[len(w)-1].at) / 1e9 }, cond: evFlag},
+		"excats":  {f: feature.Distinct("excats", evCat).Exact(), want: plain(func(w []ev) any { return countDistinct(w) }), zero: true},
 		"lastk":   {f: feature.LastK("lastk", evValue, 5), want: plain(func(w []ev) any { return newestFirst(w, 5, evValue) }), null: true},
 		"lastkc":  {f: feature.LastK("lastkc", evCat, 3), want: plain(func(w []ev) any { return newestFirst(w, 3, evCat) })},
 		"uniquek": {f: feature.LastK("uniquek", evCat, 4).Unique(), want: plain(func(w []ev) any { return uniqueNewest(w, 4) })},

@@ -89,7 +89,8 @@ type cellStore struct {
 	pay    int // offset of the payload in a cell
 	size   int // of a cell
 	k      int
-	by     int // column of the items; -1 unless they are texts
+	unique bool // of the earliest values, one of each
+	by     int  // column of the items; -1 unless they are texts
 	text   bool
 	limit  int
 	exact  bool
@@ -142,6 +143,7 @@ type plan struct {
 	recents   []*recentStore
 	distincts []*distinctStore
 	decays    []decay
+	derived   []derived
 	// update holds, for each store or decay, the predicates of it: a record that
 	// passes none changes no state.
 	update []uint64

@@ -46,6 +46,8 @@ type Field struct {
 	Hop time.Duration
 	// Default is set where the field is never null.
 	Default *float64
+	// DefaultText is that of a text.
+	DefaultText *string
 	// Approx is the relative (percentile) or standard (distinct) error; 0 if exact
 	// but for the tail.
 	Approx float64

@@ -19,6 +19,7 @@ type fieldInfo struct {
 	kind   Kind
 	hasDef bool
 	def    float64
+	text   string
 }
 
 // Row is a vector as a record of its own: values by kind, each in the order of the
@@ -43,6 +44,9 @@ func newVector(s *Schema) Vector {
 		if f.Default != nil {
 			i.hasDef, i.def = true, *f.Default
 		}
+		if f.DefaultText != nil {
+			i.hasDef, i.text = true, *f.DefaultText
+		}
 		v.info = append(v.info, i)
 	}
 	return v
@@ -60,7 +64,12 @@ func (v *Vector) setFloat(i int, x float64) {
 // setNone says that a field has no value.
 func (v *Vector) setNone(i int) {
 	f := &v.info[i]
-	if f.hasDef && f.kind == Float {
+	if f.hasDef {
+		if f.kind == Text {
+			v.row.Texts[f.slot] = f.text
+			v.present(i)
+			return
+		}
 		v.setFloat(i, f.def)
 		return
 	}
@@ -119,14 +128,19 @@ func (r Row) Join(fields int, more *Vector) Row {
 type View struct {
 	Schema *Schema
 	Row    *Row
+	// ask, if set, gets each name that is asked for.
+	ask func(name string)
 }
 
 // View returns the vector as a view, valid as long as the vector.
-func (v *Vector) View() View { return View{v.schema, &v.row} }
+func (v *Vector) View() View { return View{Schema: v.schema, Row: &v.row} }
 
 // field returns the slot of a field of some kind; false when there is none, or it
 // is null.
 func (v View) field(name string, k Kind) (int, bool) {
+	if v.ask != nil {
+		v.ask(name)
+	}
 	i, ok := v.Schema.index[name]
 	if !ok || v.Schema.Fields[i].Kind != k || v.Row.Null[i>>6]>>(i&63)&1 != 0 {
 		return 0, false
