@@ -13,21 +13,22 @@ type figureMetric struct {
 
 // figureMetrics are the metrics by the names that operators register them under.
 var figureMetrics = map[string]figureMetric{
-	"pattern_matches_total":      ofPattern("pattern_matches_total", prometheus.CounterValue, "Matches found."),
-	"pattern_timeouts_total":     ofPattern("pattern_timeouts_total", prometheus.CounterValue, "Partial matches that the end of a window ended."),
-	"pattern_pruned_total":       ofPattern("pattern_pruned_total", prometheus.CounterValue, "Partial and held matches that the skip strategy dropped after another match."),
-	"pattern_started_total":      ofPattern("pattern_started_total", prometheus.CounterValue, "Partial matches that a first record began."),
-	"pattern_dropped_total":      ofPattern("pattern_dropped_total", prometheus.CounterValue, "Partial and held matches that were dropped because a key had more than its limit."),
-	"pattern_active_runs":        ofPattern("pattern_active_runs", prometheus.GaugeValue, "Open partial matches of all keys; estimated after a change of parallelism, until they have ended."),
-	"pattern_held_matches":       ofPattern("pattern_held_matches", prometheus.GaugeValue, "Complete matches that wait for a partial match that began earlier, of all keys."),
-	"model_calls_total":          ofOperator("model_calls_total", prometheus.CounterValue, "Calls given to the client of a model, one for each record; those that the client repeats or avoids itself count once."),
-	"model_calls_avoided_total":  ofOperator("model_calls_avoided_total", prometheus.CounterValue, "Calls that were not repeated after a restart because the journal had their result."),
-	"model_failed_total":         ofOperator("model_failed_total", prometheus.CounterValue, "Records whose call has failed for good."),
-	"model_degraded_total":       ofOperator("model_degraded_total", prometheus.CounterValue, "Records answered by another than the model asked for."),
-	"model_calls_in_flight":      ofOperator("model_calls_in_flight", prometheus.GaugeValue, "Calls under way."),
-	"model_records_pending":      ofOperator("model_records_pending", prometheus.GaugeValue, "Records that have come to the operator and not left it."),
-	"model_journal_failed_total": ofOperator("model_journal_failed_total", prometheus.CounterValue, "Results that could not be journaled; their calls would be repeated after a crash."),
-	"pattern_late_records_total": {figureDesc("pattern_late_records_total", "Records that came behind the watermark of a pattern operator."), prometheus.CounterValue, false},
+	"pattern_matches_total":         ofPattern("pattern_matches_total", prometheus.CounterValue, "Matches found."),
+	"pattern_timeouts_total":        ofPattern("pattern_timeouts_total", prometheus.CounterValue, "Partial matches that the end of a window ended."),
+	"pattern_pruned_total":          ofPattern("pattern_pruned_total", prometheus.CounterValue, "Partial and held matches that the skip strategy dropped after another match."),
+	"pattern_started_total":         ofPattern("pattern_started_total", prometheus.CounterValue, "Partial matches that a first record began."),
+	"pattern_dropped_total":         ofPattern("pattern_dropped_total", prometheus.CounterValue, "Partial and held matches that were dropped because a key had more than its limit."),
+	"pattern_active_runs":           ofPattern("pattern_active_runs", prometheus.GaugeValue, "Open partial matches of all keys; estimated after a change of parallelism, until they have ended."),
+	"pattern_held_matches":          ofPattern("pattern_held_matches", prometheus.GaugeValue, "Complete matches that wait for a partial match that began earlier, of all keys."),
+	"model_calls_total":             ofOperator("model_calls_total", prometheus.CounterValue, "Calls given to the client of a model, one for each record; those that the client repeats or avoids itself count once."),
+	"model_calls_avoided_total":     ofOperator("model_calls_avoided_total", prometheus.CounterValue, "Calls that were not repeated after a restart because the journal had their result."),
+	"model_failed_total":            ofOperator("model_failed_total", prometheus.CounterValue, "Records whose call has failed for good."),
+	"model_degraded_total":          ofOperator("model_degraded_total", prometheus.CounterValue, "Records answered by another than the model asked for."),
+	"model_calls_in_flight":         ofOperator("model_calls_in_flight", prometheus.GaugeValue, "Calls under way."),
+	"model_records_pending":         ofOperator("model_records_pending", prometheus.GaugeValue, "Records that have come to the operator and not left it."),
+	"model_journal_failed_total":    ofOperator("model_journal_failed_total", prometheus.CounterValue, "Results that could not be journaled; their calls would be repeated after a crash."),
+	"pattern_changes_refused_total": {figureDesc("pattern_changes_refused_total", "Changes of patterns that had mistakes and changed nothing."), prometheus.CounterValue, false},
+	"pattern_late_records_total":    {figureDesc("pattern_late_records_total", "Records that came behind the watermark of a pattern operator."), prometheus.CounterValue, false},
 }
 
 func ofOperator(name string, kind prometheus.ValueType, help string) figureMetric {
