@@ -25,6 +25,7 @@ func TestKeys(t *testing.T) {
 	ask(t, s, "/v2/models/m/infer", oneInput, "Idempotency-Key", "a", "Idempotency-Key", "b")
 	ask(t, s, "/v2/models/m/infer", batch(`"parameters":{"idempotency_keys":["b","c"]},`), "Idempotency-Key", "ignored")
 	ask(t, s, "/v2/models/m/infer", batch(`"parameters":{"idempotency_keys":"c\nd"},`))
+	ask(t, s, "/v2/models/m2/infer", batch(`"parameters":{"idempotency_keys":"[\"f\",\"g\"]"},`))
 	ask(t, s, "/v1/embeddings", `{"model":"e","input":["x","y"]}`, "Idempotency-Key", "d", "Idempotency-Key", "e")
 	ask(t, s, "/json/m", `nope`, "Idempotency-Key", "invalid")
 	ask(t, s, "/json/m", `1`)
@@ -32,14 +33,14 @@ func TestKeys(t *testing.T) {
 	for _, c := range s.Calls() {
 		got += fmt.Sprintf("%d%s%s%d ", c.Seq, c.Model, c.Key, c.Items)
 	}
-	if want := "1ma2 2ma2 2mb2 3mb2 3mc2 4mc2 4md2 5ed2 5ee2 6m1 7m1 "; got != want {
+	if want := "1ma2 2ma2 2mb2 3mb2 3mc2 4mc2 4md2 5m2f2 5m2g2 6ed2 6ee2 7m1 8m1 "; got != want {
 		t.Errorf("the calls are %s, want %s", got, want)
 	}
 	if got := fmt.Sprint(s.Counts(2), s.Count("e"), s.Count("z")); got != "[{a 2 2} {b 2 2} {c 2 2} {d 2 2}] {e 1 1} {z 0 0}" {
 		t.Errorf("the counts are %s", got)
 	}
 	st := s.Stats()
-	if st.Calls != 7 || st.Items != 12 || st.Processed != 6 || st.Keys != 5 || st.Repeated != 4 || st.ProcessedAgain != 4 || st.MaxItems != 2 || st.Models["e"].Calls != 1 || st.Outcomes[Invalid] != 1 {
+	if st.Calls != 8 || st.Items != 14 || st.Processed != 7 || st.Keys != 7 || st.Repeated != 4 || st.ProcessedAgain != 4 || st.MaxItems != 2 || st.Models["e"].Calls != 1 || st.Outcomes[Invalid] != 1 {
 		t.Errorf("the totals are %+v", st)
 	}
 }

@@ -39,8 +39,8 @@
 // Keys only serve the books: the server answers each call anew. The header
 // Idempotency-Key carries one. For a call with many inputs it may occur once per
 // input, in their order. The Open Inference Protocol has the parameter
-// idempotency_keys besides: an array of strings, or one string with the keys on
-// lines of their own.
+// idempotency_keys besides: an array of strings, or one string with that array as JSON
+// or with the keys on lines of their own.
 //
 // # Limits
 //

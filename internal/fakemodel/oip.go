@@ -123,7 +123,8 @@ func (oip) decode(c *call, r *http.Request, prog *program, l *limits) (inference
 	return out, nil
 }
 
-// keysParameter reads the parameter idempotency_keys.
+// keysParameter reads the parameter idempotency_keys: an array of strings or, as the
+// protocol's text allows scalars only, a string with the array as JSON or with lines.
 func keysParameter(raw json.RawMessage) ([]string, error) {
 	if raw == nil {
 		return nil, nil
@@ -135,6 +136,9 @@ func keysParameter(raw json.RawMessage) ([]string, error) {
 	var text string
 	if json.Unmarshal(raw, &text) != nil {
 		return nil, refuse(http.StatusBadRequest, "the parameter idempotency_keys is neither an array of strings nor a string")
+	}
+	if strings.HasPrefix(text, "[") && json.Unmarshal([]byte(text), &list) == nil {
+		return list, nil
 	}
 	return strings.Split(text, "\n"), nil
 }

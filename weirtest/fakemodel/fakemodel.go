@@ -21,8 +21,8 @@
 //
 // The header Idempotency-Key carries the key of a call; for a call with many inputs it
 // may occur once for each, in their order. The Open Inference Protocol has the
-// parameter idempotency_keys besides, an array of strings or one string with the keys
-// on lines of their own.
+// parameter idempotency_keys besides: an array of strings, or one string with that
+// array as JSON or with the keys on lines of their own.
 package fakemodel
 
 import (
