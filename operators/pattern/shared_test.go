@@ -73,7 +73,7 @@ func TestSharedStages(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	matches, timeouts, shared := 0, 0, 0
-	for round := range uint64(1500) {
+	for round := range uint64(120) {
 		f := &family{Rand: rand.New(rand.NewPCG(seed, round))}
 		if f.IntN(3) > 0 {
 			f.window = time.Duration(3+f.IntN(12)) * time.Millisecond
