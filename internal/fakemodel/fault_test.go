@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirflow/weir/internal/clock"
 )
 
 const oneInput = `{"inputs":[{"name":"x","shape":[2],"datatype":"FP64","data":[1,2]}]}`
@@ -319,5 +321,49 @@ func TestConnectionsAreBounded(t *testing.T) {
 	_ = first.Close()
 	if a := <-got; a.status != 200 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestLatencyIsServed: an answer comes when the model's time is over, not earlier, and
+// a stream takes the time of its tokens one by one.
+func TestLatencyIsServed(t *testing.T) {
+	clk := clock.NewVirtual(0)
+	s := start(t, Options{Clock: clk, Script: Script{Rules: []Rule{
+		{Model: "refuses", Status: 500, Latency: &Latency{Base: 3}},
+		{Latency: &Latency{Base: 5, PerItem: 0.5, PerToken: 2}},
+	}}})
+	tokens := time.Duration(Tokens(ChatAnswer("gpt", "1", ragMessages)))
+	for _, c := range []struct {
+		request [2]string
+		first   time.Duration
+		steps   time.Duration
+	}{
+		{requests["oip"], 6 * time.Millisecond, 0},
+		{[2]string{"/json/refuses", "1"}, 3 * time.Millisecond, 0},
+		{requests["chat"], 5500*time.Microsecond + tokens*2*time.Millisecond, 0},
+		{requests["stream"], 5500 * time.Microsecond, tokens},
+	} {
+		got := make(chan answer, 1)
+		go func() { got <- ask(t, s, c.request[0], c.request[1]) }()
+		wait := func(d time.Duration) {
+			t.Helper()
+			eventually(t, func() bool { return clk.Pending() == 1 })
+			if next, _ := clk.Next(); next != d || s.Stats().InFlight != 1 {
+				t.Errorf("%s: %v to go, %d in flight, want %v", c.request[0], next, s.Stats().InFlight, d)
+			}
+			clk.Advance(d)
+		}
+		begin := clk.Mono()
+		wait(c.first)
+		for range c.steps {
+			wait(2 * time.Millisecond)
+		}
+		if a := <-got; a.err != nil || time.Duration(clk.Mono()-begin) != c.first+c.steps*2*time.Millisecond {
+			t.Errorf("%s: %v", c.request[0], a.err)
+		}
+	}
+	calls := s.Calls()
+	if d := calls[0].Finished - calls[0].Started; d != 6e6 {
+		t.Errorf("the books say %v", time.Duration(d))
 	}
 }

@@ -44,7 +44,7 @@ def main(url):
         client.model_infer("m", request=request([1, 2, 3]))
         raise AssertionError("too few elements are no error")
     except BadRequestError as e:
-        assert "3 elements" in e.body.error, e.body
+        assert "3 elements" in e.body["error"], e.body
     print("ok")
 
 
