@@ -104,7 +104,7 @@ func TestOutageOfAMinute(t *testing.T) {
 				good++
 			}
 		}
-		for _, s := range f.log {
+		for _, s := range f.asked() {
 			if d := s.at.Sub(start); d > 10*time.Second && d < 70*time.Second {
 				down++
 			}
@@ -163,8 +163,8 @@ func TestLimitInFlight(t *testing.T) {
 		slow = false
 		run(1000)
 		in, limit, waiting := c.flight.load()
-		if limit != 16 || f.most > 16 || in != 0 || waiting != 0 {
-			t.Errorf("limit %d, %d at once; %d in flight and %d waiting at the end", limit, f.most, in, waiting)
+		if limit != 16 || f.peak() > 16 || in != 0 || waiting != 0 {
+			t.Errorf("limit %d, %d at once; %d in flight and %d waiting at the end", limit, f.peak(), in, waiting)
 		}
 	})
 }
@@ -235,13 +235,44 @@ func TestHedging(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 			seen := map[string]int{}
-			for _, s := range f.log {
+			for _, s := range f.asked() {
 				if seen[s.calls[0].Key]++; s.calls[0].Attempt != seen[s.calls[0].Key] {
 					t.Fatal("two attempts of one number")
 				}
 			}
 		})
 	}
+}
+
+// Of two requests for a batch, each answers what the other could not; what is answered
+// stays.
+func TestHedgesAreMerged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: func(ctx context.Context, n int, calls []call) ([]result, error) {
+			out := reply(calls)
+			switch n {
+			case 41:
+				time.Sleep(50 * time.Millisecond)
+				out[1] = result{Err: &model.Failure{Kind: model.Unavailable, What: "no"}}
+			case 42:
+				time.Sleep(60 * time.Millisecond)
+				out[0].Out = "late"
+			default:
+				time.Sleep(10 * time.Millisecond)
+			}
+			return out, nil
+		}}
+		c := wrap(t, f, Policy{Hedge: Hedge{On: true}})
+		for k := range 41 {
+			res := invokeOK(t, c, 2*k, 2*k+1)
+			if k == 40 && (res[0].Out != "80" || res[1].Out != "81") {
+				t.Errorf("%+v", res)
+			}
+		}
+		if st := c.Stats(); st.Hedges != 2 || st.HedgesWon != 1 || st.Retries != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 func TestLatencyClasses(t *testing.T) {

@@ -109,11 +109,11 @@ func TestBudgetsAreNeverExceeded(t *testing.T) {
 				t.Errorf("%d of %d answered", ok, total)
 			}
 			check := func(name string, period time.Duration, limit float64, of func(s sent) float64) {
-				most := 0.0
-				for i := range f.log {
+				most, log := 0.0, f.asked()
+				for i := range log {
 					sum := 0.0
-					for k := i; k >= 0 && f.log[i].at.Sub(f.log[k].at) < period; k-- {
-						sum += of(f.log[k])
+					for k := i; k >= 0 && log[i].at.Sub(log[k].at) < period; k-- {
+						sum += of(log[k])
 					}
 					most = max(most, sum)
 				}

@@ -33,8 +33,8 @@ func TestCacheAnswersOnceInItsTime(t *testing.T) {
 		if !r[0].Cached || r[0].Out != "1" || r[0].Version != "1" || r[0].By != "m" || r[0].Degraded || r[0].Usage != (model.Usage{}) {
 			t.Errorf("%+v", r[0])
 		}
-		if r[1].Cached || !r[2].Cached || len(f.log[1].calls) != 1 {
-			t.Errorf("%+v, asked %v", r, f.log[1].calls)
+		if r[1].Cached || !r[2].Cached || len(f.asked()[1].calls) != 1 {
+			t.Errorf("%+v, asked %v", r, f.asked()[1].calls)
 		}
 		time.Sleep(time.Second)
 		if r := invokeOK(t, c, 1); r[0].Cached {
@@ -148,8 +148,8 @@ func TestFallbackChain(t *testing.T) {
 			}
 		}
 		wantFailure(t, r[3], model.Unavailable)
-		if len(other.log) != 1 || len(other.log[0].calls) != 4 || other.log[0].calls[0].Attempt != 1 || other.log[0].calls[0].Key != "k1" {
-			t.Errorf("the other endpoint was asked %v", other.log)
+		if len(other.asked()) != 1 || len(other.asked()[0].calls) != 4 || other.asked()[0].calls[0].Attempt != 1 || other.asked()[0].calls[0].Key != "k1" {
+			t.Errorf("the other endpoint was asked %v", other.asked())
 		}
 		// Degraded answers do not get into the cache.
 		down = false
@@ -157,6 +157,24 @@ func TestFallbackChain(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		if st := c.Stats(); st.Degraded != 3 || st.Failed != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A guarded client in a guard: its degraded answers are passed on as such, and are not
+// kept.
+func TestNestedGuards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		inner := wrap(t, &fake{do: failing(model.Unavailable)}, Policy{Name: "inner"},
+			Default[int, string]("zero", "v0", func(int) (string, bool) { return "0", true }))
+		c := wrap(t, inner, Policy{Name: "outer"}, Cache[int, string](byInput, nil))
+		for range 2 {
+			if r := invokeOK(t, c, 1)[0]; !r.Degraded || r.By != "zero" || r.Version != "v0" || r.Cached {
+				t.Errorf("%+v", r)
+			}
+		}
+		if st := c.Stats(); st.CacheEntries != 0 || st.Degraded != 0 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -224,15 +242,15 @@ func TestReconciler(t *testing.T) {
 		wantFailure(t, r[2], model.Permanent)
 		wantFailure(t, r[3], model.Unknown)
 		wantFailure(t, r[4], model.Unknown)
-		if f.requests() != 2 || len(f.log[1].calls) != 1 {
-			t.Errorf("asked %v: only the call that did not happen is repeated", f.log)
+		if f.requests() != 2 || len(f.asked()[1].calls) != 1 {
+			t.Errorf("asked %v: only the call that did not happen is repeated", f.asked())
 		}
 		// A call from before a restart is looked for before it is made again.
 		again := inputs(1, 2)
 		again[0].Attempt, again[1].Attempt = 2, 2
 		got, err := c.Invoke(t.Context(), again)
-		if err != nil || got[0].Out != "was 1" || got[1].Out != "2" || len(f.log) != 3 || f.log[2].calls[0].Attempt != 2 {
-			t.Errorf("%+v, %v, %v", got, err, f.log)
+		if err != nil || got[0].Out != "was 1" || got[1].Out != "2" || len(f.asked()) != 3 || f.asked()[2].calls[0].Attempt != 2 {
+			t.Errorf("%+v, %v, %v", got, err, f.asked())
 		}
 		if st := c.Stats(); st.Reconciled != 2 || st.CallsAvoided != 2 {
 			t.Errorf("%+v", st)

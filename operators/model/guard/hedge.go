@@ -68,7 +68,8 @@ func (c *Client[In, Out]) hedgeTimer(jobs []*job[In, Out]) clock.Timer {
 	if !ok || after >= c.policy.AttemptTimeout {
 		return nil
 	}
-	return c.clock.NewTimer(after)
+	// Latencies that are all the same do not count as late.
+	return c.clock.NewTimer(after + 1)
 }
 
 // mayHedge takes what a second request needs, if all of it is there at once.

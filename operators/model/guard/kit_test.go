@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,26 @@ func (f *fake) requests() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.log)
+}
+
+// asked returns the requests so far.
+func (f *fake) asked() []sent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.log)
+}
+
+func (f *fake) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log = nil
+}
+
+// peak returns the most requests at once.
+func (f *fake) peak() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.most
 }
 
 // reply answers all calls well.

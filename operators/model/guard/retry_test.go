@@ -71,7 +71,7 @@ func TestOnlyFailedCallsAreRetried(t *testing.T) {
 		}
 		wantFailure(t, res[2], model.Permanent)
 		var got []string
-		for _, s := range f.log {
+		for _, s := range f.asked() {
 			for _, c := range s.calls {
 				got = append(got, fmt.Sprintf("%s/%d", c.Key, c.Attempt))
 			}
@@ -103,7 +103,7 @@ func TestNotBeforeRetryAfter(t *testing.T) {
 		invokeOK(t, c, 1)
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		for _, s := range f.log[1:] {
+		for _, s := range f.asked()[1:] {
 			if d := s.at.Sub(start); d < 7*time.Second || d > 8*time.Second {
 				t.Errorf("a request %v after the start", d)
 			}
@@ -133,13 +133,13 @@ func TestFullJitter(t *testing.T) {
 			Retry: Retry{MaxAttempts: 6, Base: time.Second, Max: 5 * time.Second, Ratio: 1, Min: 1000}})
 		low, high := 0, 0
 		for k := range 200 {
-			f.log = nil
+			f.forget()
 			invokeOK(t, c, k)
-			if len(f.log) != 6 {
-				t.Fatalf("%d attempts", len(f.log))
+			if len(f.asked()) != 6 {
+				t.Fatalf("%d attempts", len(f.asked()))
 			}
-			for i := 1; i < len(f.log); i++ {
-				wait, most := f.log[i].at.Sub(f.log[i-1].at), min(5*time.Second, time.Second<<(i-1))
+			for i := 1; i < len(f.asked()); i++ {
+				wait, most := f.asked()[i].at.Sub(f.asked()[i-1].at), min(5*time.Second, time.Second<<(i-1))
 				if wait < 0 || wait > most {
 					t.Fatalf("wait %d is %v, at most %v", i, wait, most)
 				}
@@ -179,11 +179,12 @@ func TestRetryBudget(t *testing.T) {
 			if refused == 0 || c.Stats().Retries < 300 {
 				t.Errorf("%+v", c.Stats())
 			}
-			at := func(i int) time.Time { return f.log[i].at }
-			for i := range f.log {
+			log := f.asked()
+			at := func(i int) time.Time { return log[i].at }
+			for i := range log {
 				first, again := 0, 0
 				for k := i; k >= 0 && at(i).Sub(at(k)) <= window+window/50; k-- {
-					if f.log[k].calls[0].Attempt == 1 {
+					if log[k].calls[0].Attempt == 1 {
 						first++
 					} else if at(i).Sub(at(k)) <= window-time.Second {
 						// A retry is granted up to the backoff before it is sent.
@@ -248,8 +249,8 @@ func TestTimeouts(t *testing.T) {
 		if d := time.Since(start); d > 10*time.Second+200*time.Millisecond {
 			t.Errorf("answered after %v", d)
 		}
-		if f.most > 4 {
-			t.Errorf("%d stuck requests at once, the limit is 4", f.most)
+		if f.peak() > 4 {
+			t.Errorf("%d stuck requests at once, the limit is 4", f.peak())
 		}
 		time.Sleep(2 * time.Hour)
 		if st := c.Stats(); st.InFlight != 0 || st.Waiting != 0 {
