@@ -147,5 +147,6 @@ func all() []bench {
 	out = append(out, largeBenches()...)
 	out = append(out, slidingBench())
 	out = append(out, featureBenches()...)
+	out = append(out, patternBenches()...)
 	return out
 }
