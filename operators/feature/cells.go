@@ -246,10 +246,17 @@ func (m *machine) addParts(ch *channel, b []byte, t int64) {
 	if ch.col >= 0 {
 		v = m.in.nums[ch.col]
 	}
-	var a acc
-	a.load(ch.mask, b)
-	a.add(ch.mask, v, t, m.secs(t))
-	a.store(ch.mask, b)
+	switch n := le.Uint32(b); {
+	case ch.mask == pN:
+		le.PutUint32(b, addCounts(n, 1))
+	case ch.mask == basic && n == 0:
+		oneBasic((*[basicSize]byte)(b), v)
+	default:
+		var a acc
+		a.load(ch.mask, b)
+		a.add(ch.mask, v, t, m.secs(t))
+		a.store(ch.mask, b)
+	}
 }
 
 func (m *machine) addKeyed(s *cellStore, t int64) {

@@ -53,6 +53,9 @@ func (m *machine) readCells(s *cellStore) {
 	case m.dense(s):
 		m.readRings(s)
 		return
+	case s.mode == modeParts && !s.keyed:
+		m.readParts(s)
+		return
 	case s.gamma > 0:
 		m.sketch = m.sketch[:0]
 	case s.keyed:
@@ -97,10 +100,6 @@ func (m *machine) gather(s *cellStore, cell []byte) {
 
 // level sets the fields of one level from what was gathered.
 func (m *machine) level(s *cellStore, l int) {
-	if s.mode == modeParts && !s.keyed {
-		m.outScalars(&s.plans[l], m.buf[s.pay:])
-		return
-	}
 	for i := range s.outs[l] {
 		o := &s.outs[l][i]
 		switch {

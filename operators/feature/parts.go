@@ -153,6 +153,16 @@ func addCounts(a, b uint32) uint32 { return uint32(min(uint64(a)+uint64(b), math
 // basicSize is the size of all basic parts.
 const basicSize = 36
 
+// oneBasic sets all basic parts to those of one value.
+func oneBasic(d *[basicSize]byte, v float64) {
+	x := math.Float64bits(v)
+	le.PutUint32(d[0:], 1)
+	le.PutUint64(d[4:], x)
+	le.PutUint64(d[12:], 0)
+	le.PutUint64(d[20:], x)
+	le.PutUint64(d[28:], x)
+}
+
 // mergeBasic is mergeInto for all basic parts.
 func mergeBasic(d, s *[basicSize]byte, na, nb uint32) {
 	if na == 0 {
@@ -170,6 +180,57 @@ func mergeBasic(d, s *[basicSize]byte, na, nb uint32) {
 	if v := math.Float64frombits(le.Uint64(s[28:])); v > math.Float64frombits(le.Uint64(d[28:])) {
 		le.PutUint64(d[28:], math.Float64bits(v))
 	}
+}
+
+// sumCells adds the parts at an offset of each of some cells of a size to those at
+// dst, from the last cell to the first.
+func sumCells(mask uint8, dst, cells []byte, off, size int) {
+	o := len(cells) - size + off
+	switch mask {
+	case pN:
+		n := uint64(le.Uint32(dst))
+		for ; o >= 0; o -= size {
+			n += uint64(le.Uint32(cells[o:]))
+		}
+		le.PutUint32(dst, uint32(min(n, math.MaxUint32)))
+	case basic:
+		for ; o >= 0 && le.Uint32(dst) == 0; o -= size { // the first that has any
+			*(*[basicSize]byte)(dst) = *(*[basicSize]byte)(cells[o:])
+		}
+		sumBasic((*[basicSize]byte)(dst), cells, o, size)
+	default:
+		for ; o >= 0; o -= size {
+			mergeInto(mask, dst, cells[o:])
+		}
+	}
+}
+
+// sumBasic is the rest of sumCells for all basic parts, from offset o on.
+func sumBasic(d *[basicSize]byte, cells []byte, o, size int) {
+	n := uint64(le.Uint32(d[0:]))
+	sum, m2 := math.Float64frombits(le.Uint64(d[4:])), math.Float64frombits(le.Uint64(d[12:]))
+	low, high := math.Float64frombits(le.Uint64(d[20:])), math.Float64frombits(le.Uint64(d[28:]))
+	for ; o >= 0; o -= size {
+		s := (*[basicSize]byte)(cells[o:])
+		nb := le.Uint32(s[0:])
+		if nb == 0 {
+			continue
+		}
+		sb := math.Float64frombits(le.Uint64(s[4:]))
+		m2 += math.Float64frombits(le.Uint64(s[12:])) + spread(float64(n), float64(nb), sum, sb)
+		n, sum = n+uint64(nb), sum+sb
+		if v := math.Float64frombits(le.Uint64(s[20:])); v < low {
+			low = v
+		}
+		if v := math.Float64frombits(le.Uint64(s[28:])); v > high {
+			high = v
+		}
+	}
+	le.PutUint32(d[0:], uint32(min(n, math.MaxUint32)))
+	le.PutUint64(d[4:], math.Float64bits(sum))
+	le.PutUint64(d[12:], math.Float64bits(m2))
+	le.PutUint64(d[20:], math.Float64bits(low))
+	le.PutUint64(d[28:], math.Float64bits(high))
 }
 
 // mergeSome is mergeInto for some of the basic parts, both of at least one value.

@@ -93,12 +93,16 @@ func (m *machine) advanceRecent(r *recentStore, c int64) {
 			m.remove(r.sec, 0, (n+open-r.k)*recentSize)
 		}
 	}
+	b, drop := m.bytes(r.sec), 0
+	longest := r.levels[len(r.levels)-1].w
+	if len(b) == 0 || longest == forever || geti(b, 0) >= c-longest {
+		return // no window is shorter than its horizon
+	}
 	// Exact levels and others may be among each other.
-	lo := r.levels[len(r.levels)-1].lo(c)
+	lo := int64(math.MaxInt64)
 	for l := range r.levels {
 		lo = min(lo, r.levels[l].lo(c))
 	}
-	b, drop := m.bytes(r.sec), 0
 	for drop*recentSize < len(b) && geti(b, drop*recentSize) < lo {
 		drop++
 	}
@@ -126,17 +130,19 @@ func (m *machine) readRecent(r *recentStore) {
 		last = geti(b, recentSize*(n-1))
 	}
 	for l := range r.levels {
-		lo := r.levels[l].lo(c)
+		lv := &r.levels[l]
+		none := n == 0 || lv.w != forever && last < c-lv.w && last < lv.lo(c)
 		for i := range r.outs[l] {
 			o := &r.outs[l][i]
 			switch {
-			case n == 0 || last < lo:
+			case none:
 				m.vec.setNone(o.field)
 			case o.kind == kSince:
 				m.vec.setFloat(o.field, float64(c-last)/1e9)
 			case o.kind == kLast && !o.text:
 				m.vec.setFloat(o.field, getf(b, recentSize*n-8))
 			default:
+				lo := lv.lo(c)
 				from := sort.Search(n, func(i int) bool { return geti(b, recentSize*i) >= lo })
 				m.outValues(o, min(n-from, o.k), func(i int) uint64 { return getu(b, recentSize*(n-1-i)+8) })
 			}

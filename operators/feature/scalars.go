@@ -13,19 +13,27 @@ type scalarPlan struct {
 
 // chanOuts are the fields that are made of the basic parts of one channel.
 type chanOuts struct {
-	off  int // of the channel in a payload
-	outs []scalarOut
-	// null has what of the vector's null bits belongs to the fields.
+	off    int         // of the channel in a payload
+	counts []scalarOut // the number of values
+	parts  []scalarOut // a part as it is
+	means  []scalarOut // a part by the number of values
+	roots  []scalarOut // the root of that
+	// none holds the value of each slot when there is no value, and null what of
+	// the vector's null bits belongs to the fields.
+	none []noValue
 	null []nullBits
 }
 
 // scalarOut is a field of one of the kinds from kCount to kStddev.
 type scalarOut struct {
-	kind  kind
-	at    int32 // of the part in the channel; the sum's for a mean, that of pM2 for a variance
+	at    int32 // of the part in the channel
 	slot  int32
 	field int32
-	none  float64 // what the vector holds when there is no value
+}
+
+type noValue struct {
+	slot int32
+	v    float64
 }
 
 // nullBits are the bits of some fields in a word of null bits: of all, and of
@@ -68,17 +76,26 @@ func (s *cellStore) planScalars(outs []out, schema *Schema, off func(ch int) int
 
 // add adds a field.
 func (c *chanOuts) add(o *out, mask uint8, def *float64) {
-	so := scalarOut{kind: o.kind, slot: int32(o.slot), field: int32(o.field)}
+	so := scalarOut{slot: int32(o.slot), field: int32(o.field)}
+	to := &c.parts
 	switch o.kind {
-	case kSum, kMean:
+	case kCount:
+		to = &c.counts
+	case kSum:
 		so.at = int32(partAt(mask, pSum))
 	case kMin:
 		so.at = int32(partAt(mask, pMin))
 	case kMax:
 		so.at = int32(partAt(mask, pMax))
-	case kVariance, kStddev:
-		so.at = int32(partAt(mask, pM2))
+	case kMean:
+		so.at, to = int32(partAt(mask, pSum)), &c.means
+	case kVariance:
+		so.at, to = int32(partAt(mask, pM2)), &c.means
+	case kStddev:
+		so.at, to = int32(partAt(mask, pM2)), &c.roots
 	}
+	*to = append(*to, so)
+	none := noValue{slot: so.slot}
 	i := slices.IndexFunc(c.null, func(n nullBits) bool { return n.word == o.field>>6 })
 	if i < 0 {
 		i = len(c.null)
@@ -87,11 +104,36 @@ func (c *chanOuts) add(o *out, mask uint8, def *float64) {
 	bit := uint64(1) << (o.field & 63)
 	c.null[i].all |= bit
 	if def != nil {
-		so.none = *def
+		none.v = *def
 	} else {
 		c.null[i].none |= bit
 	}
-	c.outs = append(c.outs, so)
+	c.none = append(c.none, none)
+}
+
+// readParts computes the fields of a store of scalars from its cells, from the newest
+// to the oldest.
+func (m *machine) readParts(s *cellStore) {
+	m.buf = slices.Grow(m.buf[:0], s.size-s.pay)[:s.size-s.pay]
+	sum := m.buf
+	clear(sum)
+	c, to := m.clock(), m.closed(s)
+	b := m.bytes(s.sec)
+	for l := range s.levels {
+		lo, from := s.levels[l].lo(c), to
+		for from > 0 && geti(b, (from-1)*s.size) >= lo {
+			from--
+		}
+		if from < to {
+			cells := b[from*s.size : to*s.size]
+			for i := range s.chans {
+				ch := &s.chans[i]
+				sumCells(ch.mask, sum[ch.off:], cells, s.pay+ch.off, s.size)
+			}
+			to = from
+		}
+		m.outScalars(&s.plans[l], sum)
+	}
 }
 
 // outScalars sets the fields of a plan from a payload.
@@ -102,8 +144,8 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 		part := pay[c.off:]
 		n := le.Uint32(part)
 		if n == 0 {
-			for j := range c.outs {
-				floats[c.outs[j].slot] = c.outs[j].none
+			for _, o := range c.none {
+				floats[o.slot] = o.v
 			}
 			for _, w := range c.null {
 				null[w.word] = null[w.word]&^w.all | w.none
@@ -114,26 +156,42 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 			null[w.word] &^= w.all
 		}
 		count := float64(n)
-		for j := range c.outs {
-			o := &c.outs[j]
-			v := count
-			switch o.kind {
-			case kCount:
-			case kMean, kVariance:
-				v = getf(part, int(o.at)) / count
-			case kStddev:
-				v = math.Sqrt(getf(part, int(o.at)) / count)
-			default:
-				v = getf(part, int(o.at))
-			}
+		for _, o := range c.counts {
+			floats[o.slot] = count
+		}
+		bad := 0.0 // not 0 once something is not finite
+		for _, o := range c.parts {
+			v := getf(part, int(o.at))
 			floats[o.slot] = v
-			if v-v != 0 { // not finite
-				m.vec.setNone(int(o.field))
-			}
+			bad += v - v
+		}
+		for _, o := range c.means {
+			v := getf(part, int(o.at)) / count
+			floats[o.slot] = v
+			bad += v - v
+		}
+		for _, o := range c.roots {
+			v := math.Sqrt(getf(part, int(o.at)) / count)
+			floats[o.slot] = v
+			bad += v - v
+		}
+		if bad != 0 {
+			m.outBad(c)
 		}
 	}
 	for i := range p.slow {
 		m.outScalar(&p.slow[i], pay)
+	}
+}
+
+// outBad makes null what is not finite.
+func (m *machine) outBad(c *chanOuts) {
+	for _, outs := range [][]scalarOut{c.parts, c.means, c.roots} {
+		for _, o := range outs {
+			if !finite(m.vec.row.Floats[o.slot]) {
+				m.vec.setNone(int(o.field))
+			}
+		}
 	}
 }
 
