@@ -3,7 +3,7 @@
 //
 // A [Group] is a set of features over one key: each an aggregate (Count, Sum,
 // Distinct, Percentile, …) of the records that pass its Where, over the horizons
-// of its Over. [Group.Compile] turns it into a [Program], and reports all mistakes
+// of its Over, or a plain function of the others ([Derive]). [Group.Compile] turns it into a [Program], and reports all mistakes
 // of the declaration together. A [Core] runs a program on the state of one key, a
 // byte string that it changes in place; [Node] is the operator that keeps these
 // states in the state table of a subtask.
@@ -15,9 +15,10 @@
 // clock, and then the vector is read. A record that comes out of order moves no
 // clock: it is added to the past where it belongs, and gets the vector of the
 // clock. A record that counts in no feature does not make a key known, and a key
-// that has been silent for its longest horizon is forgotten with its clock. Whether an event at the clock itself counts is the boundary rule of the
-// group: by default only what happened strictly before the clock does, so neither
-// the record in hand nor others of the same time; [Group.Including] counts them.
+// that has been silent for its longest horizon is forgotten with its clock. Whether
+// an event at the clock itself counts is the boundary rule of the group: by default
+// only what happened strictly before the clock does, so neither the record in hand
+// nor others of the same time; [Group.Including] counts them.
 // In a group read at calendar boundaries, [Group.SnapshotEvery], the clock is the
 // last boundary, and what happened after it does not count yet.
 //
@@ -38,15 +39,15 @@
 // All horizons are served from one chain of tiles: an event is in the tile of its
 // time, fine tiles become coarse ones as they leave a horizon, and the tiles of
 // each horizon are nested in those of the next. Keys with many tiles get their
-// scalar aggregates in a denser form, a ring for each horizon with running block
-// aggregates, where a read costs two merges a horizon whatever its length. See
-// layout.go for the bytes.
+// scalar aggregates in a denser form, a ring for each horizon with the running
+// aggregate of its window, where a record costs two merges a horizon whatever its
+// length. See layout.go and rings.go for the bytes.
 //
 // # Determinism
 //
 // A vector depends on nothing but the records of the key in the order in which
-// they came: not on batches, watermarks, the wall clock, memory or restarts. Sums
-// are added in an order that follows from the tiles alone, and nothing is ever
+// they came: not on batches, watermarks, the wall clock, memory or restarts. Windows
+// are summed anew from their tiles when something leaves them, and nothing is ever
 // subtracted, so a value that has left a horizon leaves no rounding error behind.
 // Records of one key that come over several splits may come in another order in a
 // replay; their tiles are the same then, but the vectors in between need not be.
