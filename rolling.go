@@ -2,8 +2,10 @@ package weir
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/weirflow/weir/engine"
+	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators"
 	"github.com/weirflow/weir/operators/feature"
 )
@@ -66,13 +68,16 @@ func Rolling[K comparable, T, V, Out any](in KeyedStream[K, T], name string, gro
 type KeyedGroup[T any] struct {
 	name  string
 	group *feature.Group[T]
-	// attach adds the group's exchange and operator to a stream.
+	// attach adds the group's exchange and operator to a stream; nil without a key.
 	attach func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]]
 }
 
 // GroupBy gives a group of features its key, for RollingBy. The name, 1 to 64
 // characters of a-z, 0-9 and -, is part of the operator's.
 func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Group[T], opts ...KeyOption) KeyedGroup[T] {
+	if key == nil {
+		return KeyedGroup[T]{name: name, group: group}
+	}
 	return KeyedGroup[T]{
 		name: name, group: group,
 		attach: func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]] {
@@ -102,8 +107,12 @@ func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Gro
 // operators are called NAME/GROUP. Two groups must not have a feature of the same
 // name: see feature.Group.Prefix.
 //
-// Records of one key of the last group keep their order, and so do those that have
-// all keys in common.
+// Records that have all keys in common keep their order. A group whose key says the
+// keys of all groups before it, such as card and merchant behind card, gets the
+// records of each key as they came, and its vectors are the same in every replay.
+// To another group, such as merchant behind card, records of one key come over
+// several subtasks when the parallelism is above 1: those that are under way at the
+// same time may change places, and what each of them finds may differ by the others.
 func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, groups ...KeyedGroup[T]) Stream[Out] {
 	j, where := in.j, caller(1)
 	broken := func() Stream[Out] { return newStream[Out](j, in.chain, in.uid, false) }
@@ -112,9 +121,9 @@ func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, group
 		return broken()
 	}
 	var programs []*feature.Program[T]
-	for _, g := range groups {
+	for i, g := range groups {
 		p := compileGroup(j, where, j.scope+name+"/"+g.name, g.group)
-		if p == nil {
+		if p == nil || !checkGroup(j, where, j.scope+name, groups[:i], g) {
 			return broken()
 		}
 		programs = append(programs, p)
@@ -150,6 +159,22 @@ func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, group
 		}, out.bind(s))
 	})
 	return out
+}
+
+// checkGroup reports the mistakes of a group's name and key; before are the groups
+// before it.
+func checkGroup[T any](j *Job, where, uid string, before []KeyedGroup[T], g KeyedGroup[T]) bool {
+	n := len(j.errs)
+	if err := base.CheckUID(g.name); err != nil {
+		j.fail(where, "WEIR-0101", fmt.Sprintf("rolling %s has a group without a proper name: %v", uid, err), "")
+	}
+	if slices.ContainsFunc(before, func(b KeyedGroup[T]) bool { return b.name == g.name }) {
+		j.fail(where, "WEIR-0105", fmt.Sprintf("rolling %s has two groups %q", uid, g.name), "the name is a group's identity, so give one of them another")
+	}
+	if g.attach == nil {
+		j.fail(where, "WEIR-0126", fmt.Sprintf("group %q of rolling %s has no key", g.name, uid), "give weir.GroupBy a function")
+	}
+	return len(j.errs) == n
 }
 
 func describeGroup[T any](g *feature.Group[T]) string {
