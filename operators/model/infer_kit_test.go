@@ -50,7 +50,7 @@ func newOracle() *oracle { return &oracle{open: map[string]chan error{}, all: ma
 
 func (o *oracle) gate(in string) chan error {
 	if o.open[in] == nil {
-		o.open[in] = make(chan error, 10)
+		o.open[in] = make(chan error, 40)
 	}
 	return o.open[in]
 }

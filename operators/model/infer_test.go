@@ -3,7 +3,6 @@ package model_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -268,90 +267,4 @@ func TestInferBatches(t *testing.T) {
 	if !slices.Equal(r.oracle.sizes, []int{3, 2, 4, 1}) {
 		t.Errorf("batches of %v, want 3, 2 before the barrier, 4, and the rest", r.oracle.sizes)
 	}
-}
-
-// TestInferRandomly holds all orders against what they promise, with random answers,
-// watermarks, barriers and restores.
-func TestInferRandomly(t *testing.T) {
-	for seed := range uint64(60) {
-		runRandomly(t, seed, model.Order(seed%3))
-	}
-}
-
-func runRandomly(t *testing.T, seed uint64, o model.Order) {
-	t.Helper()
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	dir := ""
-	if rnd.IntN(2) == 0 {
-		dir = t.TempDir()
-	}
-	set := func(s *spec) { s.Order, s.Capacity = o, 1+rnd.IntN(20) }
-	w := &world{}
-	oracle := newOracle()
-	r := newRig(t, setup{spec: set, oracle: oracle, journal: dir})
-	w = r.w
-	fail := func(format string, args ...any) {
-		t.Helper()
-		t.Fatalf("seed %d: %s\nout %q\nedge %q", seed, fmt.Sprintf(format, args...), r.out, r.port.log)
-	}
-	var ids []string
-	answered := map[string]bool{}
-	durable := 0 // records whose effects are in the last checkpoint
-	var visible []string
-	for range 60 {
-		switch rnd.IntN(6) {
-		case 0, 1:
-			var more []string
-			for range 1 + rnd.IntN(5) {
-				id := fmt.Sprintf("%c%d", 'a'+rune(rnd.IntN(3)), len(ids)+len(more))
-				more = append(more, id)
-			}
-			r.feed(more...)
-			ids = append(ids, more...)
-		case 2, 3:
-			if len(ids) > 0 {
-				if id := ids[rnd.IntN(len(ids))]; !answered[id] {
-					answered[id] = true
-					oracle.answer(id, id, id)
-				}
-			}
-			r.turn()
-		case 4:
-			r.must(r.s.Watermark(int64(len(ids))))
-		case 5:
-			r.checkpoint()
-			visible = append(visible, r.out...)
-			r.out, durable = nil, len(ids)
-			r.must(confirm(r))
-			if rnd.IntN(2) == 0 {
-				r.close()
-				r = newRig(t, setup{spec: set, oracle: oracle, journal: dir, world: w})
-				r.pos = uint64(durable)
-			}
-		}
-	}
-	r.must(r.s.End())
-	close(oracle.all)
-	r.until("the end", r.s.Ended)
-	visible = append(visible, r.out...)
-	want := slices.Clone(ids)
-	got := slices.Clone(visible)
-	switch o {
-	case model.Unordered:
-		slices.Sort(want)
-		slices.Sort(got)
-	case model.PerKey:
-		byKey := func(a, b string) int { return strings.Compare(a[:1], b[:1]) }
-		slices.SortStableFunc(want, byKey)
-		slices.SortStableFunc(got, byKey)
-	}
-	if !slices.Equal(got, want) {
-		fail("order %d: visible %q, want %q", o, got, want)
-	}
-	r.close()
-}
-
-func confirm(r *rig) error {
-	r.s.Confirm(try(r.w.epoch))
-	return r.s.Err()
 }
