@@ -234,6 +234,9 @@ func TestHedging(t *testing.T) {
 			if st.Breaker != closed || st.InFlight != 0 || st.Attempts != calls+st.Hedges {
 				t.Errorf("%+v", st)
 			}
+			if q, ok := c.latencies.quantile(1, 0.95, 30); !ok || q < 11500*time.Microsecond {
+				t.Errorf("the 95th percentile is learned as %v; requests that lost count", q)
+			}
 			seen := map[string]int{}
 			for _, s := range f.asked() {
 				if seen[s.calls[0].Key]++; s.calls[0].Attempt != seen[s.calls[0].Key] {

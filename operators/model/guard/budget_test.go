@@ -174,6 +174,23 @@ func TestCostOfADay(t *testing.T) {
 	})
 }
 
+// Calls reserve 100 tokens and use 15 of them: the rest is given back.
+func TestReservedTokensAreSettled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := wrap(t, &fake{do: answers}, Policy{Budgets: Budgets{Tokens: Rate{PerMinute: 1000}, MaxWait: -1}},
+			Estimate[int, string](func(int) model.Usage { return model.Usage{InputTokens: 40, OutputTokens: 60} }))
+		good := 0
+		for k := range 100 {
+			if invokeOK(t, c, k)[0].Err == nil {
+				good++
+			}
+		}
+		if good != 61 { // 60 * 15 + 100 are 1000
+			t.Errorf("%d calls", good)
+		}
+	})
+}
+
 func TestTooLargeForTheBudget(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := &fake{do: answers}

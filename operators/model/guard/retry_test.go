@@ -259,6 +259,42 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
+// A client that ignores the end of an attempt costs the attempt and not the call. What
+// it says when it returns comes too late to count again.
+func TestAttemptsLeftBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		start := time.Now()
+		f := &fake{do: func(_ context.Context, n int, calls []call) ([]result, error) {
+			if n == 1 {
+				time.Sleep(time.Hour)
+				return nil, &model.Failure{Kind: model.Unavailable, What: "late"}
+			}
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{AttemptTimeout: time.Second, Deadline: 10 * time.Second, Breaker: Breaker{Window: 2, Ratio: 1}})
+		if r := invokeOK(t, c, 1)[0]; r.Out != "1" || time.Since(start) > 1300*time.Millisecond {
+			t.Errorf("%+v after %v", r, time.Since(start))
+		}
+		if st := c.Stats(); st.InFlight != 1 {
+			t.Errorf("%+v: it still has its slot", st)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: func(context.Context, int, []call) ([]result, error) {
+			time.Sleep(time.Hour)
+			return nil, &model.Failure{Kind: model.Unavailable, What: "late"}
+		}}
+		c := wrap(t, f, Policy{Retry: Retry{MaxAttempts: 1}, Breaker: Breaker{Window: 3, Ratio: 1}})
+		invokeOK(t, c, 1)
+		invokeOK(t, c, 2)
+		time.Sleep(2 * time.Hour)
+		if st := c.Stats(); st.Breaker != closed || st.InFlight != 0 {
+			t.Errorf("%+v: two failed requests count as three", st)
+		}
+	})
+}
+
 func TestCancelled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := &fake{do: func(ctx context.Context, _ int, _ []call) ([]result, error) { return nil, sleep(ctx, time.Hour) }}
