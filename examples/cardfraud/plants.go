@@ -187,17 +187,21 @@ func (s *script) spree() {
 	s.plant(Plant{Kind: "spree", Fraud: true}, list)
 }
 
-// attack is many cards that make a small payment each at one merchant, within a few
-// minutes: stolen numbers that are tried out, or people having coffee.
+// attack is many cards that make a small payment each at one merchant, or two, within a
+// few minutes: stolen numbers that are tried out, or people having coffee.
 func (s *script) attack(kind string, fraud bool, cards int) {
 	_, at := s.somewhere(0)
 	merchant := merchantName(s.rng.IntN(s.merchants()))
 	var members []*sent
 	for i, card := range s.rng.Perm(s.Cards)[:min(cards+s.rng.IntN(4), s.Cards)] {
 		h := &s.holders[card]
-		m := s.send(Payment{Card: h.card, Merchant: merchant, Country: h.home, Amount: s.smallAmount(), At: at + int64(i)*(15*second)})
-		if !s.near(card, m.At, m.At) {
-			s.take(card, m.At, m.At)
+		first := at + int64(i)*(15*second)
+		if s.near(card, first, first+minute) {
+			continue
+		}
+		s.take(card, first, first+minute)
+		for k := range int64(1 + one(!fraud && i%3 == 0)) { // a second cup
+			m := s.send(Payment{Card: h.card, Merchant: merchant, Country: h.home, Amount: s.smallAmount(), At: first + k*minute})
 			members = append(members, &m)
 		}
 	}
