@@ -94,14 +94,18 @@ func featuresHand(cards int, gap time.Duration, warm, n int) (float64, error) {
 
 func featureBenches() []bench {
 	var out []bench
-	for _, gap := range []time.Duration{time.Second, time.Minute, 10 * time.Minute} {
-		out = append(out, memoryBench(gap))
+	for _, load := range []struct {
+		gap    time.Duration
+		before int
+	}{{time.Second, 130}, {time.Minute, 130}, {10 * time.Minute, 45}, {8 * time.Hour, 45}} {
+		out = append(out, memoryBench(load.gap, load.before))
 	}
 	return append(out, spillBench(500_000, 100<<20), spillBench(5_000_000, 1<<30), sizeBench(), numberBench(), lengthBench())
 }
 
-// memoryBench takes payments of 100,000 cards; all 40 outputs go into a struct.
-func memoryBench(gap time.Duration) bench {
+// memoryBench takes payments of 100,000 cards, each of which has had some before;
+// all 40 outputs go into a struct.
+func memoryBench(gap time.Duration, before int) bench {
 	const cards, n = 100_000, 1 << 20
 	f := &featureLoad{cards: cards, gap: gap, memory: 4 << 30}
 	return bench{
@@ -112,7 +116,7 @@ func memoryBench(gap time.Duration) bench {
 					if err := openFeatures(f, eightAggregates(fiveHorizons...), boundTo[spending]); err != nil {
 						return 0, err
 					}
-					if err := f.feed(45*cards, false); err != nil {
+					if err := f.feed(before*cards, false); err != nil {
 						return 0, err
 					}
 				}

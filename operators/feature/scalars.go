@@ -13,15 +13,16 @@ type scalarPlan struct {
 
 // chanOuts are the fields that are made of the basic parts of one channel.
 type chanOuts struct {
-	off    int         // of the channel in a payload
-	counts []scalarOut // the number of values
-	parts  []scalarOut // a part as it is
-	means  []scalarOut // a part by the number of values
-	roots  []scalarOut // the root of that
-	// none holds the value of each slot when there is no value, and null what of
-	// the vector's null bits belongs to the fields.
-	none []noValue
+	off int // of the channel in a payload
+	// outs are fields that are the number of values, then such that are a part,
+	// then a part by the number of values, and then the root of that. They end at
+	// the indices in ends.
+	outs []scalarOut
+	ends [4]int32
+	// null has what of the vector's null bits belongs to the fields, none their
+	// numbers when there is no value.
 	null []nullBits
+	none []float64
 }
 
 // scalarOut is a field of one of the kinds from kCount to kStddev.
@@ -29,11 +30,6 @@ type scalarOut struct {
 	at    int32 // of the part in the channel
 	slot  int32
 	field int32
-}
-
-type noValue struct {
-	slot int32
-	v    float64
 }
 
 // nullBits are the bits of some fields in a word of null bits: of all, and of
@@ -53,62 +49,86 @@ type slowOut struct {
 // planScalars makes the plan of a level whose channels have the given offsets.
 func (s *cellStore) planScalars(outs []out, schema *Schema, off func(ch int) int) scalarPlan {
 	var p scalarPlan
-	var of []int // channel of each of p.fast
-	for _, o := range outs {
+	byChan := make([][]*out, len(s.chans))
+	n := 0
+	for i := range outs {
+		o := &outs[i]
 		if o.kind > kStddev || o.ch2 >= 0 {
-			so := slowOut{out: o, off: off(o.ch), mask: s.chans[o.ch].mask}
+			so := slowOut{out: *o, off: off(o.ch), mask: s.chans[o.ch].mask}
 			if o.ch2 >= 0 {
 				so.off2, so.mask2 = off(o.ch2), s.chans[o.ch2].mask
 			}
 			p.slow = append(p.slow, so)
 			continue
 		}
-		i := slices.Index(of, o.ch)
-		if i < 0 {
-			i = len(of)
-			of = append(of, o.ch)
-			p.fast = append(p.fast, chanOuts{off: off(o.ch)})
+		byChan[o.ch] = append(byChan[o.ch], o)
+		n++
+	}
+	all := make([]scalarOut, 0, n) // one piece of memory, for the cache
+	for ch, of := range byChan {
+		if len(of) == 0 {
+			continue
 		}
-		p.fast[i].add(&o, s.chans[o.ch].mask, schema.Fields[o.field].Default)
+		c := chanOuts{off: off(ch)}
+		first := len(all)
+		for class := range c.ends {
+			for _, o := range of {
+				if o.kind.class() == class {
+					all = append(all, scalarOut{at: partOf(o.kind, s.chans[ch].mask), slot: int32(o.slot), field: int32(o.field)})
+					c.addNull(o.field, schema.Fields[o.field].Default)
+				}
+			}
+			c.ends[class] = int32(len(all) - first)
+		}
+		c.outs = all[first:]
+		p.fast = append(p.fast, c)
 	}
 	return p
 }
 
-// add adds a field.
-func (c *chanOuts) add(o *out, mask uint8, def *float64) {
-	so := scalarOut{slot: int32(o.slot), field: int32(o.field)}
-	to := &c.parts
-	switch o.kind {
+// class is where in a chanOuts a kind comes.
+func (k kind) class() int {
+	switch k {
 	case kCount:
-		to = &c.counts
-	case kSum:
-		so.at = int32(partAt(mask, pSum))
-	case kMin:
-		so.at = int32(partAt(mask, pMin))
-	case kMax:
-		so.at = int32(partAt(mask, pMax))
-	case kMean:
-		so.at, to = int32(partAt(mask, pSum)), &c.means
-	case kVariance:
-		so.at, to = int32(partAt(mask, pM2)), &c.means
+		return 0
+	case kMean, kVariance:
+		return 2
 	case kStddev:
-		so.at, to = int32(partAt(mask, pM2)), &c.roots
+		return 3
 	}
-	*to = append(*to, so)
-	none := noValue{slot: so.slot}
-	i := slices.IndexFunc(c.null, func(n nullBits) bool { return n.word == o.field>>6 })
+	return 1
+}
+
+// partOf is where in a channel the part is that a kind is made of.
+func partOf(k kind, mask uint8) int32 {
+	switch k {
+	case kSum, kMean:
+		return int32(partAt(mask, pSum))
+	case kMin:
+		return int32(partAt(mask, pMin))
+	case kMax:
+		return int32(partAt(mask, pMax))
+	case kVariance, kStddev:
+		return int32(partAt(mask, pM2))
+	}
+	return 0
+}
+
+// addNull adds the null bit of a field, and its default.
+func (c *chanOuts) addNull(field int, def *float64) {
+	i := slices.IndexFunc(c.null, func(n nullBits) bool { return n.word == field>>6 })
 	if i < 0 {
 		i = len(c.null)
-		c.null = append(c.null, nullBits{word: o.field >> 6})
+		c.null = append(c.null, nullBits{word: field >> 6})
 	}
-	bit := uint64(1) << (o.field & 63)
+	bit := uint64(1) << (field & 63)
 	c.null[i].all |= bit
 	if def != nil {
-		none.v = *def
-	} else {
-		c.null[i].none |= bit
+		c.none = append(c.none, *def)
+		return
 	}
-	c.none = append(c.none, none)
+	c.null[i].none |= bit
+	c.none = append(c.none, 0)
 }
 
 // readParts computes the fields of a store of scalars from its cells, from the newest
@@ -144,8 +164,8 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 		part := pay[c.off:]
 		n := le.Uint32(part)
 		if n == 0 {
-			for _, o := range c.none {
-				floats[o.slot] = o.v
+			for j, v := range c.none {
+				floats[c.outs[j].slot] = v
 			}
 			for _, w := range c.null {
 				null[w.word] = null[w.word]&^w.all | w.none
@@ -156,21 +176,22 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 			null[w.word] &^= w.all
 		}
 		count := float64(n)
-		for _, o := range c.counts {
+		outs, e := c.outs, &c.ends
+		for _, o := range outs[:e[0]] {
 			floats[o.slot] = count
 		}
 		bad := 0.0 // not 0 once something is not finite
-		for _, o := range c.parts {
+		for _, o := range outs[e[0]:e[1]] {
 			v := getf(part, int(o.at))
 			floats[o.slot] = v
 			bad += v - v
 		}
-		for _, o := range c.means {
+		for _, o := range outs[e[1]:e[2]] {
 			v := getf(part, int(o.at)) / count
 			floats[o.slot] = v
 			bad += v - v
 		}
-		for _, o := range c.roots {
+		for _, o := range outs[e[2]:e[3]] {
 			v := math.Sqrt(getf(part, int(o.at)) / count)
 			floats[o.slot] = v
 			bad += v - v
@@ -186,11 +207,9 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 
 // outBad makes null what is not finite.
 func (m *machine) outBad(c *chanOuts) {
-	for _, outs := range [][]scalarOut{c.parts, c.means, c.roots} {
-		for _, o := range outs {
-			if !finite(m.vec.row.Floats[o.slot]) {
-				m.vec.setNone(int(o.field))
-			}
+	for _, o := range c.outs {
+		if !finite(m.vec.row.Floats[o.slot]) {
+			m.vec.setNone(int(o.field))
 		}
 	}
 }
