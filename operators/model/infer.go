@@ -57,7 +57,8 @@ type Spec[T, In, Out, O any] struct {
 	UID string
 	// Request makes the input for the model; it must not change the record.
 	Request func(*T) In
-	// Client makes the client of a subtask. One that is an io.Closer is closed.
+	// Client makes the client of a subtask; an error stops the job, so it should not
+	// need the model to be there. A client that is an io.Closer is closed.
 	Client func(Env) (Client[In, Out], error)
 	// Make makes the record that is handed on; false hands on none. r.Err is nil.
 	Make func(in *T, r *Result[Out], out *O) bool
@@ -265,7 +266,7 @@ func (n *infer[T, In, Out, O]) Open() error {
 	if env.Journal != "" {
 		n.log, err = journal.Open(journal.Options{
 			Dir: filepath.Join(env.Journal, filepath.FromSlash(n.spec.UID)), Subtask: env.Index, Epoch: n.epoch,
-			Keep: env.Range.Contains, Logger: env.Logger,
+			Keep: env.Range.Contains, Freed: env.Wake, Logger: env.Logger,
 		})
 		if err != nil {
 			return &base.Error{

@@ -21,7 +21,9 @@ type Options struct {
 	// Epoch is the checkpoint that the job starts from; 0 for none.
 	Epoch base.Epoch
 	// Keep says that the subtask has the records of a key hash.
-	Keep   func(hash uint64) bool
+	Keep func(hash uint64) bool
+	// Freed is called, from another goroutine, when Bytes has shrunk; may be nil.
+	Freed  func()
 	Logger *slog.Logger
 }
 
@@ -178,9 +180,9 @@ func (j *Journal) Bytes() int64 { return j.bytes.Load() }
 // Failed returns how many results could not be written.
 func (j *Journal) Failed() int64 { return j.failed.Load() }
 
-// Append writes records, of one epoch, and calls done when they are durable, or cannot
-// be made so, or the journal is closed. Calls are carried out in their order. The
-// records' data must not change until then.
+// Append writes records and calls done, from another goroutine, when they are durable or
+// cannot be made so. Calls are carried out in their order. The records' data must not
+// change until then. After Close it does nothing.
 func (j *Journal) Append(recs []Record, done func()) { j.put(order{recs: recs, done: done}) }
 
 // Barrier says that the snapshot of an epoch is taken: it holds every record whose
@@ -202,15 +204,10 @@ func (j *Journal) Confirm(n base.Epoch) {
 
 func (j *Journal) put(o order) {
 	j.mu.Lock()
-	closed := j.closed
-	if !closed {
+	if !j.closed {
 		j.queue = append(j.queue, o)
 	}
 	j.mu.Unlock()
-	if closed && o.done != nil {
-		o.done()
-		return
-	}
 	j.cond.Signal()
 }
 

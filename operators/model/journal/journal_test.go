@@ -266,7 +266,7 @@ func TestADiskThatRefusesStopsNothing(t *testing.T) {
 		t.Errorf("%d results failed, want 3", b.Failed())
 	}
 	open(t, dir, 0, nil).has("c")
-	b.append(1, "after") // closed: returns
+	b.Append([]Record{{ID: id("after"), Epoch: 1}}, func() { t.Error("written after the end") })
 }
 
 func TestResultsThatNobodyAsksForAreDropped(t *testing.T) {

@@ -129,6 +129,7 @@ func (j *Journal) confirm(o *order) {
 		j.remove(j.carried)
 		j.carried = ""
 	}
+	before := j.bytes.Load()
 	j.files = slices.DeleteFunc(j.files, func(f *file) bool {
 		if f.epoch > j.confirmed {
 			return false
@@ -142,6 +143,9 @@ func (j *Journal) confirm(o *order) {
 		j.bytes.Add(-f.bytes)
 		return true
 	})
+	if j.o.Freed != nil && j.bytes.Load() < before {
+		j.o.Freed()
+	}
 }
 
 func (j *Journal) remove(path string) {
