@@ -2,6 +2,7 @@ package fakemodel
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -88,6 +89,10 @@ func TestSimilarTextsAreNear(t *testing.T) {
 
 func TestQuotes(t *testing.T) {
 	say := func(role, text string) Message { return Message{role, text} }
+	var mixed strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&mixed, "%s\n", []string{fmt.Sprintf("p%d a", i), fmt.Sprintf("q%d a b", i)}[i%2])
+	}
 	for _, c := range []struct {
 		messages []Message
 		quoted   string
@@ -97,6 +102,7 @@ func TestQuotes(t *testing.T) {
 		{[]Message{say("user", "red apples")}, ""},
 		{[]Message{say("user", "red\n  Apples grow \n\napples red?\n--")}, " | red | Apples grow"},
 		{[]Message{say("user", "old"), say("assistant", "blue old"), say("user", "old?")}, " | old | blue old"},
+		{[]Message{say("user", mixed.String()+"a b")}, " | q1 a b | q3 a b"},
 		{[]Message{say("tool", "a b\nb c a\na b c c"), say("user", "a b c")}, " | b c a | a b c c"},
 	} {
 		got := ChatAnswer("m", "1", c.messages)

@@ -20,9 +20,7 @@ func sortedNames(m map[string]Model) []string {
 }
 
 // deadline is for connections, which go by real time whatever the server's clock says.
-func deadline(d time.Duration) time.Time { return time.Unix(0, clock.Real().Now()).Add(d) }
-
-var noDeadline time.Time
+func (s *Server) deadline() time.Time { return time.Unix(0, clock.Real().Now()).Add(s.opts.transfer) }
 
 func (s *Server) getCalls(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -30,7 +28,7 @@ func (s *Server) getCalls(w http.ResponseWriter, r *http.Request) {
 		return (!q.Has("key") || c.Key == q.Get("key")) && (!q.Has("model") || c.Model == q.Get("model")) &&
 			(!q.Has("outcome") || string(c.Outcome) == q.Get("outcome"))
 	})
-	writeLines(w, calls)
+	writeLines(s, w, calls)
 }
 
 func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) {
@@ -43,20 +41,20 @@ func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) {
 		}
 		least = n
 	}
-	writeLines(w, s.book.counts(least))
+	writeLines(s, w, s.book.counts(least))
 }
 
-// linesPerDeadline is how many lines a client must take within the write timeout.
+// linesPerDeadline is how many lines a client must take within the time for a transfer.
 const linesPerDeadline = 1000
 
 // writeLines writes values as lines of JSON.
-func writeLines[T any](w http.ResponseWriter, values []T) {
+func writeLines[T any](s *Server, w http.ResponseWriter, values []T) {
 	rc := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc := json.NewEncoder(w)
 	for i, v := range values {
 		if i%linesPerDeadline == 0 {
-			_ = rc.SetWriteDeadline(deadline(writeTimeout))
+			_ = rc.SetWriteDeadline(s.deadline())
 		}
 		if enc.Encode(v) != nil {
 			return // the client is gone

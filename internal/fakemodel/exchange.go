@@ -248,7 +248,7 @@ func (x *exchange) hangUp(breakIt bool) {
 
 // deliver sends a whole answer, the last byte after it is booked.
 func (x *exchange) deliver(rep reply, o Outcome) {
-	_ = http.NewResponseController(x.w).SetWriteDeadline(deadline(writeTimeout))
+	_ = http.NewResponseController(x.w).SetWriteDeadline(x.s.deadline())
 	h := x.w.Header()
 	h.Set("Content-Type", rep.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
@@ -265,7 +265,7 @@ func (x *exchange) deliver(rep reply, o Outcome) {
 // half sends half of an answer, and no more: the connection stalls or is closed.
 func (x *exchange) half(ctx context.Context, rep reply, rule *Rule) {
 	rc := http.NewResponseController(x.w)
-	_ = rc.SetWriteDeadline(deadline(writeTimeout))
+	_ = rc.SetWriteDeadline(x.s.deadline())
 	h := x.w.Header()
 	h.Set("Content-Type", rep.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(rep.body)))
@@ -295,7 +295,7 @@ func (x *exchange) huge(rep reply, rule *Rule) {
 	x.w.WriteHeader(http.StatusOK)
 	_, err := x.w.Write(rep.body[:at])
 	for blank := bytes.Repeat([]byte{' '}, 64<<10); rest > 0 && err == nil; {
-		_ = rc.SetWriteDeadline(deadline(writeTimeout))
+		_ = rc.SetWriteDeadline(x.s.deadline())
 		var n int
 		n, err = x.w.Write(blank[:min(rest, int64(len(blank)))])
 		rest -= int64(n)
@@ -326,7 +326,7 @@ func (x *exchange) stream(ctx context.Context, rep reply, rule *Rule, o Outcome,
 			t.end()
 			x.book(o, http.StatusOK, true)
 		}
-		_ = rc.SetWriteDeadline(deadline(writeTimeout))
+		_ = rc.SetWriteDeadline(x.s.deadline())
 		_, err := x.w.Write(e)
 		if err = errors.Join(err, rc.Flush()); err != nil {
 			x.book(Undelivered, http.StatusOK, true)

@@ -367,3 +367,68 @@ func TestLatencyIsServed(t *testing.T) {
 		t.Errorf("the books say %v", time.Duration(d))
 	}
 }
+
+// TestWhoHasAnAnswerFindsItInTheBooks: as long as the end is not booked, the answer is
+// not complete.
+func TestWhoHasAnAnswerFindsItInTheBooks(t *testing.T) {
+	for _, name := range []string{"oip", "stream"} {
+		clk := clock.NewVirtual(0)
+		s := start(t, Options{Clock: clk, Script: Script{Rules: []Rule{{Latency: &Latency{Base: 1}}}}})
+		got := make(chan answer, 1)
+		go func() { got <- ask(t, s, requests[name][0], requests[name][1]) }()
+		eventually(t, func() bool { return clk.Pending() == 1 })
+		s.book.mu.Lock()
+		clk.Advance(time.Millisecond)
+		select {
+		case a := <-got:
+			t.Errorf("%s: the answer came first: %+v", name, a)
+		case <-time.After(50 * time.Millisecond):
+		}
+		s.book.mu.Unlock()
+		if a := <-got; a.err != nil || a.status != 200 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+// TestTheTimeForABodyDoesNotBoundTheCall: it did, if the deadline for reading stayed.
+func TestTheTimeForABodyDoesNotBoundTheCall(t *testing.T) {
+	clk := clock.NewVirtual(0)
+	s := start(t, Options{Clock: clk, transfer: 20 * time.Millisecond, Script: Script{Rules: []Rule{{Model: "m", Latency: &Latency{Base: 60_000}}}}})
+	got := make(chan answer, 1)
+	go func() { got <- ask(t, s, "/json/m", "1") }()
+	eventually(t, func() bool { return clk.Pending() == 1 })
+	time.Sleep(60 * time.Millisecond)
+	clk.Advance(time.Minute)
+	if a := <-got; a.err != nil || a.status != 200 {
+		t.Errorf("%+v", a)
+	}
+	// But it bounds the body.
+	conn, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /json/m HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n1"); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(conn)
+	if !bytes.HasPrefix(text, []byte("HTTP/1.1 400 ")) {
+		t.Errorf("a body that does not come gets %q", text)
+	}
+	// The deadline of one answer is not that of the next.
+	again, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	for _, path := range []string{"/v2", "/control/keys?min=x"} {
+		if _, err := io.WriteString(again, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := again.Read(make([]byte, 4096)); err != nil || n == 0 {
+			t.Errorf("%s: %v", path, err)
+		}
+		time.Sleep(60 * time.Millisecond)
+	}
+}

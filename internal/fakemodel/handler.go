@@ -102,8 +102,8 @@ func (s *Server) modelList() any {
 
 // read decodes a request into c.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, p protocol, c *call, prog *program) (inference, error) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(deadline(bodyTimeout)) // connections of this server take deadlines
+	// The HTTP server takes the deadline away when it has seen the end of the body.
+	_ = http.NewResponseController(w).SetReadDeadline(s.deadline()) // connections of this server take deadlines
 	var buf bytes.Buffer
 	if n := r.ContentLength; n > 0 && n <= s.opts.MaxBody {
 		buf.Grow(int(n) + bytes.MinRead)
@@ -111,8 +111,6 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, p protocol, c *cal
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, s.opts.MaxBody))
 	c.body = buf.Bytes()
 	if err == nil {
-		// With a deadline left behind, the call would be taken for canceled then.
-		_ = rc.SetReadDeadline(noDeadline)
 		return p.decode(c, r, prog, &limits{items: s.opts.MaxItems, keyLen: maxKeyLen})
 	}
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -148,7 +146,7 @@ func (s *Server) infer(p protocol) http.HandlerFunc {
 
 // write sends a whole answer.
 func (s *Server) write(w http.ResponseWriter, status int, contentType string, body []byte) {
-	_ = http.NewResponseController(w).SetWriteDeadline(deadline(writeTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(s.deadline())
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may be gone

@@ -44,17 +44,20 @@ type Options struct {
 	MaxCalls int
 	// MaxConnections bounds the open connections; 0 is 4,096. More wait.
 	MaxConnections int
+
+	transfer time.Duration // for tests; 0 is transferTimeout
 }
 
 // Limits of HTTP that are not options.
 const (
 	headerTimeout = 10 * time.Second
-	bodyTimeout   = 30 * time.Second
-	writeTimeout  = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 4 << 20 // of keys, mostly
-	maxKeyLen     = 512
-	maxScript     = 4 << 20
+	// transferTimeout bounds the time for the body of a request, and that for each piece
+	// of an answer.
+	transferTimeout = 30 * time.Second
+	idleTimeout     = 2 * time.Minute
+	maxHeader       = 4 << 20 // of keys, mostly
+	maxKeyLen       = 512
+	maxScript       = 4 << 20
 )
 
 func (o *Options) complete() error {
@@ -74,6 +77,9 @@ func (o *Options) complete() error {
 	}
 	if o.MaxBody < 0 {
 		return &base.Error{Code: codeValue, What: "an option of the fake model server is negative", Next: "use 0 for the default"}
+	}
+	if o.transfer == 0 {
+		o.transfer = transferTimeout
 	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
@@ -151,7 +157,7 @@ func (s *Server) listen() error {
 		}
 		return e
 	}
-	s.l = &limitedListener{Listener: l, free: make(chan struct{}, s.opts.MaxConnections), closed: make(chan struct{})}
+	s.l = &limitedListener{Listener: l, free: make(chan struct{}, s.opts.MaxConnections)}
 	return nil
 }
 
@@ -238,30 +244,19 @@ func localHostOnly(next http.Handler) http.Handler {
 // free holds.
 type limitedListener struct {
 	net.Listener
-	free   chan struct{}
-	closed chan struct{}
-	once   sync.Once
+	free chan struct{}
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. When the server stops it closes its connections,
+// which ends the wait here.
 func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
+	l.free <- struct{}{}
 	c, err := l.Listener.Accept()
 	if err != nil {
 		<-l.free
 		return nil, err
 	}
 	return &limitedConn{Conn: c, free: l.free}, nil
-}
-
-// Close implements net.Listener.
-func (l *limitedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
 }
 
 type limitedConn struct {
