@@ -126,9 +126,6 @@ func (c *Client[In, Out]) note(jobs []*job[In, Out], a answer[Out], first bool) 
 		res, f := a.of(i)
 		if f != nil {
 			j.fail(f, first)
-			if f.Kind == model.Limited && f.RetryAfter > 0 {
-				c.pause(f.RetryAfter)
-			}
 			continue
 		}
 		if res.By == "" {
@@ -242,6 +239,8 @@ func (r *request[In, Out]) tell(a answer[Out]) {
 			overloaded = true
 		case model.Limited:
 			overloaded = true
+			// Before the slot is free for another.
+			c.pause(f.RetryAfter)
 		case model.Invalid:
 			broken++
 		}

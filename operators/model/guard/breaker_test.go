@@ -78,6 +78,18 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 	if b.now() != closed {
 		t.Fatal("old failures count after a recovery")
 	}
+	late, _ := b.acquire()
+	ask(true)
+	if b.now() != open {
+		t.Fatal("ten failures leave it closed")
+	}
+	v.Advance(5 * time.Second)
+	probe, _ := b.acquire()
+	b.record(late, true)
+	if b.now() != halfOpen {
+		t.Fatal("a request from before it opened counts as a probe")
+	}
+	b.record(probe, false)
 }
 
 // A server that is down for a minute: without a fallback calls wait for it and none is
@@ -165,6 +177,49 @@ func TestLimitInFlight(t *testing.T) {
 		in, limit, waiting := c.flight.load()
 		if limit != 16 || f.peak() > 16 || in != 0 || waiting != 0 {
 			t.Errorf("limit %d, %d at once; %d in flight and %d waiting at the end", limit, f.peak(), in, waiting)
+		}
+	})
+}
+
+func TestLimitShrinksOnceForARound(t *testing.T) {
+	f := newFlight(InFlight{Max: 100, Initial: 100})
+	for range 50 {
+		f.observe(0, 10, true)
+	}
+	if f.limit != 90 {
+		t.Fatalf("limit %v after one bad moment", f.limit)
+	}
+	if f.observe(11, 20, true); f.limit != 81 {
+		t.Fatalf("limit %v", f.limit)
+	}
+}
+
+// The slot comes and the waiter goes at the same moment: no slot is lost.
+func TestSlotsAreNotLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFlight(InFlight{Max: 1, Fixed: true})
+		left := 0
+		for range 200 {
+			ctx, cancel := context.WithCancel(t.Context())
+			if !f.tryAcquire() {
+				t.Fatal("a slot is lost")
+			}
+			errs := make(chan error)
+			go func() { errs <- f.acquire(ctx) }()
+			time.Sleep(1)
+			f.mu.Lock() // so that both happen before the waiter looks
+			cancel()
+			f.inUse--
+			f.grant()
+			f.mu.Unlock()
+			if <-errs == nil {
+				f.release()
+			} else {
+				left++
+			}
+		}
+		if left == 0 {
+			t.Error("no waiter went when its slot came: the test tests nothing")
 		}
 	})
 }

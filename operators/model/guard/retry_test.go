@@ -126,6 +126,48 @@ func TestNotBeforeRetryAfter(t *testing.T) {
 	})
 }
 
+func TestPauses(t *testing.T) {
+	// Who waits for a slot in flight does not take it into a pause.
+	bubble(t, func(t *testing.T) {
+		start := time.Now()
+		f := &fake{do: func(_ context.Context, n int, calls []call) ([]result, error) {
+			time.Sleep(time.Second)
+			if n == 1 {
+				return nil, &model.Failure{Kind: model.Limited, What: "429", RetryAfter: 5 * time.Second}
+			}
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{InFlight: InFlight{Max: 1}})
+		for k := range 5 {
+			go invokeOK(t, c, k)
+		}
+		time.Sleep(time.Minute)
+		for _, s := range f.asked()[1:] {
+			if d := s.at.Sub(start); d < 6*time.Second {
+				t.Errorf("a request %v after the start", d)
+			}
+		}
+		if f.requests() != 6 {
+			t.Errorf("%d requests", f.requests())
+		}
+	})
+	// A model that is wrong about how long is asked again after a while.
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: func(_ context.Context, n int, calls []call) ([]result, error) {
+			if n == 1 {
+				return nil, &model.Failure{Kind: model.Limited, What: "429", RetryAfter: 1e6 * time.Hour}
+			}
+			return reply(calls), nil
+		}}
+		c := wrap(t, f, Policy{Deadline: 10 * time.Second})
+		wantFailure(t, invokeOK(t, c, 1)[0], model.Limited)
+		time.Sleep(time.Second)
+		if r := invokeOK(t, c, 2)[0]; r.Out != "2" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
 func TestFullJitter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := &fake{do: failing(model.Unavailable)}
