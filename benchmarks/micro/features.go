@@ -95,6 +95,7 @@ type featureLoad struct {
 	gap    time.Duration
 	memory int64
 	disk   bool
+	hot    bool // see draw
 
 	store   *state.Store
 	backend *state.Backend
@@ -194,31 +195,71 @@ func (f *featureLoad) feed(n int, inTurn bool) error {
 		for i := range operators.MaxBatch {
 			card := uint64(at+i) % uint64(f.cards)
 			if !inTurn {
-				card = f.rng.Uint64N(uint64(f.cards))
+				card = f.draw()
 			}
-			card *= 0x9e3779b97f4a7c15
-			r := f.rng.Uint64()
-			f.batch.Metas = append(f.batch.Metas, base.Meta{Time: int64(f.now), Hash: base.HashUint64(card)})
-			f.batch.Vals = append(f.batch.Vals, payment{card, float64(r>>40&0xffff) / 100, r&3 == 0})
+			f.pay(card, int64(f.now))
 			f.now += step
 		}
 		if err := f.s.Process(0, f.batch); err != nil {
 			return err
 		}
-		if f.now-f.marked < 10e9 {
-			continue
-		}
-		f.marked = f.now
-		if err := f.s.Watermark(int64(f.now) - 10e9); err != nil {
-			return err
-		}
-		for more := true; more; {
-			var err error
-			if more, err = f.s.Turn(); err != nil {
+		if f.now-f.marked >= 10e9 {
+			if err := f.mark(); err != nil {
 				return err
 			}
 		}
 	}
+	return f.backend.Err()
+}
+
+// draw picks the card of a payment: with hot, four of five are from the last fifth.
+func (f *featureLoad) draw() uint64 {
+	n := uint64(f.cards)
+	if f.hot && f.rng.Uint64N(5) != 0 {
+		return n - 1 - f.rng.Uint64N(n/5)
+	}
+	return f.rng.Uint64N(n)
+}
+
+// pay adds a payment to the batch.
+func (f *featureLoad) pay(card uint64, at int64) {
+	card *= 0x9e3779b97f4a7c15
+	r := f.rng.Uint64()
+	f.batch.Metas = append(f.batch.Metas, base.Meta{Time: at, Hash: base.HashUint64(card)})
+	f.batch.Vals = append(f.batch.Vals, payment{card, float64(r>>40&0xffff) / 100, r&3 == 0})
+}
+
+// mark sends a watermark ten seconds behind.
+func (f *featureLoad) mark() error {
+	f.marked = f.now
+	if err := f.s.Watermark(int64(f.now) - 10e9); err != nil {
+		return err
+	}
+	for more := true; more; {
+		var err error
+		if more, err = f.s.Turn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// history gives each card four payments, a day apart; one card after the other, so
+// that it does not take long.
+func (f *featureLoad) history() error {
+	for card := 0; card < f.cards; {
+		f.batch.Reset()
+		for range operators.MaxBatch / 4 {
+			for i := range int64(4) {
+				f.pay(uint64(card%f.cards), int64(f.now)+i*24*3600e9)
+			}
+			card++
+		}
+		if err := f.s.Process(0, f.batch); err != nil {
+			return err
+		}
+	}
+	f.now += 4 * 24 * 3600e9
 	return f.backend.Err()
 }
 
