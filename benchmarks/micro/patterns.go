@@ -66,7 +66,7 @@ func rateBench(name string, p func() *pattern.Pattern[act], ring []act, atLeast 
 	long := *r
 	long.every, long.records = time.Second, int(4*atLeast)
 	b := bench{
-		name: "patterns: " + name, unit: "ns/record",
+		name: "patterns: " + name, unit: "ns of CPU time/record",
 		arms: []arm{
 			{"operator, in memory", r.run}, {"operator, checkpoint each second", long.run},
 			{"matcher over a Go map of keys", func() (float64, error) { return r.matcher(p()) }},
@@ -175,7 +175,7 @@ func manyBench() bench {
 	many := &patternRun{set: first(1000), ring: ring, records: 1e6, found: -1}
 	one := &patternRun{set: first(1), ring: ring, records: 1e6, found: -1}
 	return bench{
-		name: "patterns: 1,000 patterns with 10 beginnings", unit: "ns/record",
+		name: "patterns: 1,000 patterns with 10 beginnings", unit: "ns of CPU time/record",
 		arms: []arm{{"1,000 patterns", many.run}, {"one of them", one.run}},
 		bars: []bar{{text: "throughput of 1,000 / of one", value: func(m []float64) float64 { return m[1] / m[0] }, min: 0.3}},
 	}
@@ -196,7 +196,7 @@ func adversarialBench() bench {
 		return func() (float64, error) { return r.figures[name], nil }
 	}
 	return bench{
-		name: "patterns: combinations without end on one key", unit: "ns/record; runs",
+		name: "patterns: combinations without end on one key", unit: "ns of CPU time/record; runs",
 		arms: []arm{
 			{"operator, limit of 10,000 runs", r.run},
 			{"weir_pattern_active_runs", figure("pattern_active_runs")},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -40,6 +41,20 @@ type patternRun struct {
 	saved   int
 }
 
+// cpuTime measures the CPU time of a thread, which a busy machine does not stretch.
+type cpuTime int64
+
+func onThread() cpuTime {
+	runtime.LockOSThread()
+	return cpuTime(threadNanos())
+}
+
+func (t cpuTime) since() time.Duration {
+	d := threadNanos() - int64(t)
+	runtime.UnlockOSThread()
+	return time.Duration(d)
+}
+
 // run returns nanoseconds per record of the operator.
 func (p *patternRun) run() (float64, error) {
 	dir := tempDir("patterns")
@@ -59,11 +74,11 @@ func (p *patternRun) run() (float64, error) {
 		return 0, err
 	}
 	p.matches, p.epoch, p.saved, p.frozen = 0, 0, 0, false
-	start := time.Now()
-	if err := p.feed(start); err != nil {
+	began := onThread()
+	if err := p.feed(time.Now()); err != nil {
 		return 0, err
 	}
-	d := time.Since(start)
+	d := began.since()
 	p.backend.CopyAll()
 	for range p.epoch {
 		if err := <-snaps; err != nil {
@@ -185,7 +200,7 @@ func (p *patternRun) matcher(pat *pattern.Pattern[act]) (float64, error) {
 	m, keys := pattern.NewMatcher(prog), map[uint64]*pattern.Key[act]{}
 	var out pattern.Output[act]
 	found := 0
-	start := time.Now()
+	began := onThread()
 	for n := range p.records {
 		r := &p.ring[n&(len(p.ring)-1)]
 		k := keys[r.Key]
@@ -199,14 +214,14 @@ func (p *patternRun) matcher(pat *pattern.Pattern[act]) (float64, error) {
 		found += len(out.Matches)
 		out.Reset()
 	}
-	d := time.Since(start)
+	d := began.since()
 	return float64(d.Nanoseconds()) / float64(p.records), p.same(found)
 }
 
 // byHand returns nanoseconds per record of a program for the pattern.
 func (p *patternRun) byHand(hand func([]act, int) int) (float64, error) {
-	start := time.Now()
+	began := onThread()
 	found := hand(p.ring, p.records)
-	d := time.Since(start)
+	d := began.since()
 	return float64(d.Nanoseconds()) / float64(p.records), p.same(found)
 }

@@ -3,10 +3,9 @@ package pattern
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"time"
 
-	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/operators"
 )
 
 // Questions that the operator answers; see operators.Inspector.
@@ -74,7 +73,7 @@ func timeOf(ns int64) time.Time { return time.Unix(0, ns).UTC() }
 // Inspect implements operators.Inspector. Records that wait for the watermark are not
 // part of any run yet.
 func (n *Detector[K, T, R, TO]) Inspect(question, key string, arg []byte) (answer any, owned bool, err error) {
-	k, err := parseKey[K](key)
+	k, err := operators.ParseKey[K](key)
 	if err != nil {
 		return nil, true, err
 	}
@@ -144,20 +143,4 @@ func (n *Detector[K, T, R, TO]) trace(st *SetKey[T], arg []byte) ([]TraceView, e
 		}
 	}
 	return views, nil
-}
-
-// parseKey reads a key from JSON, or takes the text as it is.
-func parseKey[K comparable](text string) (k K, err error) {
-	v := reflect.ValueOf(&k).Elem()
-	if v.Kind() == reflect.String && (text == "" || text[0] != '"') {
-		v.SetString(text)
-		return k, nil
-	}
-	if err := json.Unmarshal([]byte(text), &k); err != nil {
-		return k, &base.Error{
-			Code: CodePattern, What: fmt.Sprintf("%q is no key of type %T", text, k), Cause: err,
-			Next: "write the key as JSON, such as 17 or {\"User\":\"u1\",\"Item\":\"i7\"}",
-		}
-	}
-	return k, nil
 }

@@ -22,6 +22,7 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 	}
 	s.fold()
 	m := &member[T]{id: id, opts: opts, m: newMatcher(prog, s.eval), leads: prog.leads()}
+	m.concerns, m.quiet = prog.concerns()
 	old := s.member(id)
 	switch {
 	case gen != nil:
@@ -92,7 +93,7 @@ func (s *Set[T]) refresh(k *SetKey[T]) {
 	if k.version == s.version {
 		return
 	}
-	k.version = s.version
+	k.version, k.known = s.version, false
 	var shared []sub[T]
 	kept := k.subs[:0]
 	for _, sb := range k.subs {

@@ -51,10 +51,13 @@ type member[T any] struct {
 	pub        *published
 	// leads are the ways to share the first stages, group is who does. left counts the
 	// shared runs that the pattern has had. shares is set in what steps shared runs.
-	leads  []lead
-	group  *group[T]
-	left   int64
-	shares *group[T]
+	// If quiet is set, an event that meets none of concerns does nothing.
+	concerns idSet
+	quiet    bool
+	leads    []lead
+	group    *group[T]
+	left     int64
+	shares   *group[T]
 }
 
 // SetKey is the state of one key in a Set. The zero SetKey is that of a key without
@@ -64,6 +67,9 @@ type SetKey[T any] struct {
 	queue   []waiting[T]
 	version uint64 // of the set when the key was looked at last
 	changed bool   // runs have come, gone or moved since this was false
+	// due is a time before which no window ends, if known is set.
+	due   int64
+	known bool
 }
 
 // sub is the state of a key in one pattern.
@@ -93,16 +99,20 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 	s.eval.begin(v, Moment{Event: ts, Processing: processing})
 	emptied := false
 	if len(s.groups) > 0 {
-		s.inherit(k)
+		emptied = s.inherit(k)
 	}
 	for i := range k.subs {
 		sb := &k.subs[i]
 		sb.m.seen = s.eval.event
+		if sb.m.quiet && !s.concerned(sb.m) {
+			continue // nor has it become empty, unless inherit says so
+		}
+		dropped := sb.m.m.stats.Overflowed
 		if err := s.take(k, sb.m, sb.key, ts, sink); err != nil {
 			return err
 		}
-		if len(sb.marks) > 0 {
-			s.recount(sb, false)
+		if len(sb.marks) > 0 && (!sb.m.quiet || sb.m.m.stats.Overflowed > dropped) {
+			s.recount(sb, false) // runs may have ended
 		}
 		emptied = emptied || sb.key.Empty()
 	}
@@ -123,6 +133,20 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 	}
 	return nil
 }
+
+// concerned says that the event in hand meets a condition without which it does nothing
+// in a pattern.
+func (s *Set[T]) concerned(m *member[T]) bool {
+	for f := range s.table.fields {
+		if m.concerns.has(s.eval.hit(int32(f))) {
+			return true
+		}
+	}
+	return false
+}
+
+// touch notes that runs have come, gone or moved.
+func (k *SetKey[T]) touch() { k.changed, k.known = true, false }
 
 // begin gives an event to a pattern in which the key has no runs.
 func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error {
@@ -174,7 +198,7 @@ func (s *Set[T]) take(k *SetKey[T], m *member[T], key *Key[T], ts int64, sink Si
 	if !m.m.acted && err == nil {
 		return nil
 	}
-	k.changed = true
+	k.touch()
 	s.account(m, key, open, held)
 	s.flush(m, sink)
 	return err
@@ -223,7 +247,7 @@ func (s *Set[T]) Advance(k *SetKey[T], now int64, sink Sink[T]) error {
 		if due > now || due == never {
 			return nil
 		}
-		k.changed = true
+		k.touch()
 		if err := s.end(k, due, sink); err != nil {
 			return err
 		}
@@ -257,11 +281,15 @@ func (s *Set[T]) end(k *SetKey[T], due int64, sink Sink[T]) error {
 
 // expires returns the time before which no window ends.
 func (k *SetKey[T]) expires() int64 {
+	if k.known {
+		return k.due
+	}
 	due := int64(math.MaxInt64)
 	for i := range k.subs {
 		if key := k.subs[i].key; key.live > 0 || len(key.heap) > 1 {
 			due = min(due, key.due)
 		}
 	}
+	k.due, k.known = due, true
 	return due
 }

@@ -25,6 +25,7 @@ type group[T any] struct {
 	// byNext finds the patterns that an event concerns by the Equal conditions that
 	// hold, fields lists the fields that these ask.
 	byNext map[int32][]*member[T]
+	awaits idSet
 	fields []int32
 	// gone says that the patterns have changed since; next is the group that has
 	// taken over, if one has.
@@ -151,6 +152,7 @@ func (s *Set[T]) regroup() {
 			if g == nil {
 				g = &group[T]{depth: l.depth, strict: l.strict, has: map[uint64]bool{}, byNext: map[int32][]*member[T]{}}
 				g.m = &member[T]{m: newMatcher(m.m.p.prefix(l.depth), s.eval), shares: g}
+				g.m.concerns, g.m.quiet = g.m.m.p.concerns()
 				found[l.key] = g
 				s.groups = append(s.groups, g)
 			}
@@ -175,6 +177,7 @@ func (g *group[T]) add(m *member[T], l *lead, t *exprTable[T]) {
 	g.has[m.tag] = true
 	for _, id := range l.ids {
 		g.byNext[id] = append(g.byNext[id], m)
+		g.awaits = g.awaits.with(id)
 		if f := int32(t.fieldOf[t.exprs[id].leaf.eq.field]); !slices.Contains(g.fields, f) {
 			g.fields = append(g.fields, f)
 		}
@@ -261,14 +264,15 @@ func (sb *sub[T]) had(tag uint64) (at eventID, any bool) {
 	return eventID{}, false
 }
 
-func (sb *sub[T]) mark(tag uint64, at eventID) {
+func (sb *sub[T]) mark(tag uint64, at eventID) *mark {
 	for i := range sb.marks {
 		if sb.marks[i].tag == tag {
 			sb.marks[i].at = at
-			return
+			return &sb.marks[i]
 		}
 	}
 	sb.marks = append(sb.marks, mark{tag: tag, at: at})
+	return &sb.marks[len(sb.marks)-1]
 }
 
 // upTo counts the open runs with starts up to a start.
@@ -309,29 +313,42 @@ func (k *Key[T]) latest() (at eventID) {
 }
 
 // inherit gives the patterns that the event in hand concerns their copies of the shared
-// runs, before any run is stepped.
-func (s *Set[T]) inherit(k *SetKey[T]) {
+// runs, before any run is stepped. It says whether a shared key may be empty now.
+func (s *Set[T]) inherit(k *SetKey[T]) (emptied bool) {
 	for i := range k.subs {
 		g := k.subs[i].m.shares
-		if g == nil || len(k.subs[i].key.buckets[g.depth].runs) == 0 {
+		if g == nil {
 			continue
 		}
 		for _, f := range g.fields {
-			for _, m := range g.byNext[s.eval.hit(f)] {
-				s.copyRuns(k, i, m)
+			if id := s.eval.hit(f); g.awaits.has(id) {
+				for _, m := range g.byNext[id] {
+					s.copyRuns(k, i, m)
+				}
 			}
 		}
-		if key := k.subs[i].key; g.strict {
-			b := &key.buckets[g.depth]
-			key.live -= len(b.runs)
-			g.m.open -= int64(len(b.runs))
-			b.cut(len(b.runs))
-			key.settle()
-			k.changed = true
-			s.recount(&k.subs[i], false)
-			s.touch(g.m)
+		if g.strict {
+			s.leave(k, &k.subs[i])
+			emptied = true
 		}
 	}
+	return emptied
+}
+
+// leave ends the wait of shared runs for the very next event.
+func (s *Set[T]) leave(k *SetKey[T], sb *sub[T]) {
+	g := sb.m.shares
+	b := &sb.key.buckets[g.depth]
+	if len(b.runs) == 0 {
+		return
+	}
+	sb.key.live -= len(b.runs)
+	g.m.open -= int64(len(b.runs))
+	b.cut(len(b.runs))
+	sb.key.settle()
+	k.touch()
+	s.recount(sb, false)
+	s.touch(g.m)
 }
 
 // copyRuns gives a pattern the shared runs of subs[i] that it has not had.
@@ -344,11 +361,13 @@ func (s *Set[T]) copyRuns(k *SetKey[T], i int, m *member[T]) {
 	}
 	m.open += int64(len(runs))
 	if !g.strict {
-		sb.mark(m.tag, runs[len(runs)-1].start)
-		s.recount(sb, false)
+		// No run that waits here began after one that has not come so far.
+		mk := sb.mark(m.tag, runs[len(runs)-1].start)
+		mk.n = len(sb.key.buckets[g.depth].runs)
+		m.left += int64(len(runs))
 	}
 	m.m.insert(s.own(k, m), runs)
-	k.changed = true
+	k.touch()
 	s.touch(m)
 }
 
@@ -424,9 +443,15 @@ func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
 		r := &ended[j]
 		g.m.open--
 		g.m.m.stats.Timeouts++
-		for _, mk := range sb.marks {
-			if m := s.byTag[mk.tag]; m != nil && r.start.compare(mk.at) <= 0 {
+		for j := range sb.marks {
+			mk := &sb.marks[j]
+			if r.start.compare(mk.at) > 0 {
+				continue
+			}
+			mk.n--
+			if m := s.byTag[mk.tag]; m != nil {
 				m.m.stats.Timeouts--
+				m.left--
 				s.touch(m)
 			}
 		}
@@ -436,7 +461,7 @@ func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
 	}
 	clear(ended)
 	s.touch(g.m)
-	s.recount(sb, false)
+	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark) bool { return mk.n == 0 })
 }
 
 // timeout reports the end of a shared run for all patterns that have not had it.
