@@ -62,8 +62,10 @@ type Job struct {
 	scope    string
 	consumed map[string]bool
 	sides    map[string]map[string]any // side outputs: operator → tag → Stream
-	// explained holds the patterns of the job in the order of their declaration.
+	// explained holds the patterns of the job in the order of their declaration,
+	// vectors the feature vectors.
 	explained []explained
+	vectors   []vectorSchema
 }
 
 // chain is a task under construction: fused operators from one head on.

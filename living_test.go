@@ -31,7 +31,9 @@ func livingJob() weir.JobSpec {
 		words := pattern.Vocabulary[step]{Text: map[string]func(*step) string{"kind": kind}}
 		first := pattern.Begin("a", func(s step) bool { return s.Kind == "a" }).Next("b", func(s step) bool { return s.Kind == "b" })
 		found := weir.DetectAll(by, "watch", []weir.NamedPattern[step]{{Name: "ab", Pattern: first}},
-			func(who, name string, m *pattern.Match[step]) string { return fmt.Sprintf("%s %s %d", name, who, m.At/1e6) },
+			func(who, name string, m *pattern.Match[step]) string {
+				return fmt.Sprintf("%s %s %d", name, who, m.At/1e6)
+			},
 			weir.LivingPatterns(changes, words))
 		weir.To(found, "found", memory.NewSink[string]().Sink())
 	})

@@ -76,6 +76,8 @@ func (c *cli) patternsExplainCommand() *cobra.Command {
 
 // question is what a command asks a running job about a key.
 type question struct {
+	// verb says what the operator does that is asked.
+	verb               string
 	url, operator, key string
 	json               bool
 }
@@ -83,7 +85,7 @@ type question struct {
 func (q *question) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&q.url, "url", "http://"+defaultListen, "where the running job serves HTTP")
-	fl.StringVar(&q.operator, "operator", "", "name of the operator that detects the patterns")
+	fl.StringVar(&q.operator, "operator", "", "name of the operator that "+q.verb)
 	fl.StringVar(&q.key, "key", "", "the key: its text, or JSON if it is not a text")
 	fl.BoolVar(&q.json, "json", false, "write JSON")
 	for _, name := range []string{"operator", "key"} {
@@ -92,7 +94,7 @@ func (q *question) flags(cmd *cobra.Command) {
 }
 
 func patternsRunsCommand() *cobra.Command {
-	var q question
+	q := question{verb: "detects the patterns"}
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "List the partial matches of a key in a running job, and what each waits for",
@@ -114,7 +116,7 @@ func patternsRunsCommand() *cobra.Command {
 }
 
 func patternsTraceCommand() *cobra.Command {
-	var q question
+	q := question{verb: "detects the patterns"}
 	var record string
 	var at int64
 	cmd := &cobra.Command{

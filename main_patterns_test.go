@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirflow/weir/connectors/generator"
 	"github.com/weirflow/weir/connectors/memory"
+	"github.com/weirflow/weir/operators/feature"
 	"github.com/weirflow/weir/operators/pattern"
 )
 
@@ -35,12 +36,19 @@ func waiting() JobSpec {
 		}
 		p := pattern.Begin[pair]("a").WhereCond(is("first")).FollowedBy("b").WhereCond(is("second")).Within(1000 * time.Hour)
 		found := Detect(by, "watch", p, func(k string, m *pattern.Match[pair]) uint64 { return 0 })
+		counted := Rolling(by, "counted", feature.Set(feature.Count[pair]("first").Where(func(p pair) bool { return p.Kind == "first" }).Lifetime()),
+			func(p pair, f struct {
+				N int64 `feature:"first"`
+			}) uint64 {
+				return uint64(f.N)
+			})
+		To(counted, "counts", memory.NewSink[uint64]().Sink())
 		To(found, "found", memory.NewSink[uint64]().Sink())
 		To(Map(by.Stream, "number", func(p pair) uint64 { return p.N }), "out", memory.NewSink[uint64]().Sink())
 	})
 }
 
-func TestPatternsOfARunningJob(t *testing.T) {
+func TestKeysOfARunningJob(t *testing.T) {
 	o := quick(t)
 	o.Listen = "127.0.0.1:0"
 	s, stop := start(t, waiting(), o)
@@ -86,6 +94,11 @@ func TestPatternsOfARunningJob(t *testing.T) {
 	}
 	if out := ask("trace", "--key", "nobody", "--record", `{"Kind":"second"}`); !strings.Contains(out, "→ begins no run") {
 		t.Errorf("what would not begin one: %s", out)
+	}
+	for key, want := range map[string]string{"k3": "first  1\n", "nobody": "nothing is known of the key\nfirst  0\n"} {
+		if _, out, errs := command("features", "get", "--url", s.HTTP, "--operator", "counted", "--key", key); out != want {
+			t.Errorf("features of %s: %s%s", key, out, errs)
+		}
 	}
 	for _, tc := range [][]string{
 		{"runs", "--url", s.HTTP, "--operator", "pairs", "--key", "k1"},

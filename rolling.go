@@ -226,6 +226,7 @@ func reader[V any](j *Job, where string, schema *feature.Schema) func(*feature.V
 }
 
 func declareFeatures[T any](j *Job, uid string, p *feature.Program[T]) {
+	j.vectors = append(j.vectors, vectorSchema{uid, p.Schema()})
 	if op := j.operatorOf(uid); op != nil {
 		op.States = append(op.States, engine.State{Name: feature.StateName, Schema: p.StateSchema()})
 	}

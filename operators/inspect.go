@@ -1,6 +1,12 @@
 package operators
 
-import "fmt"
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/weirflow/weir/internal/base"
+)
 
 // Inspector is a Node that tells people about one key of its state, between two
 // batches and without changing anything.
@@ -20,4 +26,20 @@ func (s *Subtask) Inspect(uid, question, key string, arg []byte) (answer any, ow
 		}
 	}
 	return nil, false, fmt.Errorf("operator %s answers no questions", uid)
+}
+
+// ParseKey reads a key from JSON, or takes the text as it is where keys are strings.
+func ParseKey[K comparable](text string) (k K, err error) {
+	v := reflect.ValueOf(&k).Elem()
+	if v.Kind() == reflect.String && (text == "" || text[0] != '"') {
+		v.SetString(text)
+		return k, nil
+	}
+	if err := json.Unmarshal([]byte(text), &k); err != nil {
+		return k, &base.Error{
+			Code: "WEIR-0712", What: fmt.Sprintf("%q is no key of type %T", text, k), Cause: err,
+			Next: "write the key as JSON, such as 17 or {\"User\":\"u1\",\"Item\":\"i7\"}",
+		}
+	}
+	return k, nil
 }
