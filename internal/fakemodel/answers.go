@@ -82,11 +82,38 @@ func appendValue(b []byte, v any) ([]byte, bool) {
 		b = append(b, ',')
 	}
 	switch v := v.(type) {
-	case string, bool, float64, float32, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, json.Number:
+	case float64:
+		return appendFloat(b, v, 64)
+	case float32:
+		return appendFloat(b, float64(v), 32)
+	case int64:
+		return strconv.AppendInt(b, v, 10), true
+	case uint64:
+		return strconv.AppendUint(b, v, 10), true
+	case bool:
+		return strconv.AppendBool(b, v), true
+	case string, int, int8, int16, int32, uint, uint8, uint16, uint32, json.Number:
 		text, err := json.Marshal(v)
 		return append(b, text...), err == nil
 	}
 	return b, false
+}
+
+// appendFloat appends a number as json.Marshal does, which is slower.
+func appendFloat(b []byte, v float64, bits int) ([]byte, bool) {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return b, false
+	}
+	abs := math.Abs(v)
+	if abs == 0 || abs >= 1e-6 && abs < 1e21 && bits == 64 || bits == 32 && float32(abs) >= 1e-6 && float32(abs) < 1e21 {
+		return strconv.AppendFloat(b, v, 'f', -1, bits), true
+	}
+	b = strconv.AppendFloat(b, v, 'e', -1, bits)
+	if n := len(b); b[n-4] == 'e' && b[n-3] == '-' && b[n-2] == '0' { // e-09 is e-9
+		b[n-2] = b[n-1]
+		b = b[:n-1]
+	}
+	return b, true
 }
 
 // Score is the answer of a model's function "hash" to an input that [Row] made: a

@@ -21,6 +21,8 @@ type call struct {
 	// tokens are those of the request, generated those of a chat's answer.
 	tokens, generated int
 	body              []byte
+	// arrived is the monotonic time at which the body was there.
+	arrived int64
 }
 
 // protocol is how a kind of clients speaks. Values of it are stateless.
@@ -240,10 +242,14 @@ func (o *Output) text(v float64) string {
 	return numberText(v)
 }
 
-// numberText is a finite number as JSON.
+// numberText is a number as JSON; NaN and infinities are null.
 func numberText[F float32 | float64](v F) string {
-	b, err := json.Marshal(v)
-	if err != nil {
+	bits := 64
+	if _, short := any(v).(float32); short {
+		bits = 32
+	}
+	b, ok := appendFloat(nil, float64(v), bits)
+	if !ok {
 		return "null"
 	}
 	return string(b)

@@ -67,7 +67,11 @@ func (x *exchange) run(inf inference) {
 		}
 	}
 	x.rateHeaders(lim)
-	turn, err := lim.begin(ctx, x.s.opts.Clock)
+	arrived := x.c.arrived
+	if rule.Fault == Hang {
+		arrived = x.s.opts.Clock.Mono() // what it has hung does not count
+	}
+	turn, err := lim.begin(ctx, x.s.opts.Clock, arrived)
 	if errors.Is(err, errQueueFull) {
 		x.refuse(http.StatusServiceUnavailable, "too many calls wait for the model", QueueFull)
 		return

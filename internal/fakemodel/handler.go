@@ -109,7 +109,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, p protocol, c *cal
 		buf.Grow(int(n) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, s.opts.MaxBody))
-	c.body = buf.Bytes()
+	c.body, c.arrived = buf.Bytes(), s.opts.Clock.Mono()
 	if err == nil {
 		return p.decode(c, r, prog, &limits{items: s.opts.MaxItems, keyLen: maxKeyLen})
 	}

@@ -52,9 +52,10 @@ func (l *limiter) admit(tokens int) time.Duration {
 	return 0
 }
 
-// begin waits for the turn of a call. A nil limiter lets everything go at once.
-func (l *limiter) begin(ctx context.Context, clk clock.Clock) (turn, error) {
-	t := turn{clk: clk, at: clk.Mono()}
+// begin waits for the turn of a call that has arrived at that time. A nil limiter lets
+// everything go at once.
+func (l *limiter) begin(ctx context.Context, clk clock.Clock, arrived int64) (turn, error) {
+	t := turn{clk: clk, at: arrived}
 	if l == nil || l.slots == nil {
 		return t, nil
 	}
@@ -67,7 +68,8 @@ func (l *limiter) begin(ctx context.Context, clk clock.Clock) (turn, error) {
 }
 
 // turn is the time in which one call is worked on. It is reckoned from when the slot
-// came free or the call arrived, so that late timers do not slow the model down.
+// came free or the call arrived, so that late timers and the work of this server do
+// not slow the model down.
 type turn struct {
 	clk   clock.Clock
 	at    int64 // monotonic time up to which the call is worked on

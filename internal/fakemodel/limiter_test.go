@@ -23,7 +23,7 @@ func TestThroughputOfAModel(t *testing.T) {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				turn, err := l.begin(t.Context(), clk)
+				turn, err := l.begin(t.Context(), clk, clk.Mono())
 				if err != nil {
 					t.Error(err)
 					return
@@ -41,7 +41,7 @@ func TestThroughputOfAModel(t *testing.T) {
 		}
 		// A pause is not made up for.
 		time.Sleep(time.Second)
-		turn, err := l.begin(t.Context(), clk)
+		turn, err := l.begin(t.Context(), clk, clk.Mono())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,18 +61,18 @@ func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clk := clock.Real()
 		l := newLimiter(&Limit{Concurrency: 1, Queue: 1}, clk)
-		first, err := l.begin(t.Context(), clk)
+		first, err := l.begin(t.Context(), clk, clk.Mono())
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		waits := make(chan error)
 		go func() {
-			_, err := l.begin(ctx, clk)
+			_, err := l.begin(ctx, clk, clk.Mono())
 			waits <- err
 		}()
 		synctest.Wait()
-		if _, err := l.begin(t.Context(), clk); !errors.Is(err, errQueueFull) {
+		if _, err := l.begin(t.Context(), clk, clk.Mono()); !errors.Is(err, errQueueFull) {
 			t.Errorf("a third call gets %v", err)
 		}
 		cancel()
@@ -80,7 +80,7 @@ func TestQueue(t *testing.T) {
 			t.Errorf("a call that gave up gets %v", err)
 		}
 		first.end()
-		if _, err := l.begin(t.Context(), clk); err != nil {
+		if _, err := l.begin(t.Context(), clk, clk.Mono()); err != nil {
 			t.Errorf("the slot is not free: %v", err)
 		}
 	})

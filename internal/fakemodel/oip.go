@@ -222,8 +222,9 @@ func (t *oipTensor) spread(rows []row) error {
 
 // scalars returns the elements of an array of valid JSON that is flat, or nested as the
 // shape says.
-func scalars(data []byte, shape []int) ([]string, error) {
+func scalars(raw []byte, shape []int) ([]string, error) {
 	w := walk{shape: shape, depth: -1}
+	data := string(raw) // whose parts take no memory of their own
 	for i := 0; i < len(data); {
 		n, err := w.step(data[i:])
 		if err != nil {
@@ -252,7 +253,7 @@ type walk struct {
 }
 
 // step takes one token and returns its length.
-func (w *walk) step(data []byte) (int, error) {
+func (w *walk) step(data string) (int, error) {
 	switch data[0] {
 	case ' ', '\t', '\r', '\n', ',':
 		return 1, nil
@@ -282,18 +283,16 @@ func (w *walk) step(data []byte) (int, error) {
 	}
 	w.open[len(w.open)-1]++
 	n := tokenLen(data)
-	w.out = append(w.out, string(data[:n]))
+	w.out = append(w.out, data[:n])
 	return n, nil
 }
 
 // tokenLen is the length of the scalar at the beginning of valid JSON.
-func tokenLen(data []byte) int {
+func tokenLen(data string) int {
 	if data[0] != '"' {
-		if n := strings.IndexAny(string(data[:min(len(data), 64)]), " \t\r\n,]"); n >= 0 {
-			return n
-		}
-		for n, ch := range data {
-			if strings.IndexByte(" \t\r\n,]", ch) >= 0 {
+		for n := range len(data) {
+			switch data[n] {
+			case ' ', '\t', '\r', '\n', ',', ']':
 				return n
 			}
 		}
