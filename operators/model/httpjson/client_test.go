@@ -126,7 +126,8 @@ func TestTemplatesRefused(t *testing.T) {
 }
 
 func TestPointers(t *testing.T) {
-	answer := `{"a": [{"s": 0.5}, NaN, 1e999, null, "x"], "": {"": 1}, "~1": {"/": 2}, "v": "7", "n": 8, "null": null}`
+	answer := ` 
+{"a": [{"s": 0.5}, NaN, 1e999, null, "x"], "": {"": 1}, "~1": {"/": 2}, "v": "7", "n": 8, "null": null}`
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != "PUT" {
 			t.Errorf("method %s", r.Method)

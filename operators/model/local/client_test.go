@@ -26,7 +26,11 @@ type features struct{ A, B float64 }
 func codec() local.Codec[features, float64] {
 	return local.Codec[features, float64]{
 		Features: []string{"a", "b"},
-		Row:      func(f *features, row []float64) { row[0], row[1] = f.A, f.B },
+		Row: func(f *features, row []float64) {
+			if row[0] = f.A; f.B != -7 { // which is left out
+				row[1] = f.B
+			}
+		},
 		Prediction: func(scores []float64) (float64, error) {
 			if scores[0] == 13 {
 				return 1, errors.New("unlucky")
@@ -104,14 +108,14 @@ func TestInvoke(t *testing.T) {
 			t.Fatalf("%d: %+v, want %g", i, r, want)
 		}
 	}
-	results, err = c.Invoke(t.Context(), calls(features{math.MaxFloat64, 0}, features{1, 3}, features{math.NaN(), 0}, features{1, 1}))
+	results, err = c.Invoke(t.Context(), calls(features{math.MaxFloat64, 0}, features{1, 3}, features{math.NaN(), 0}, features{1, 1}, features{1, -7}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantFailure(t, results[0].Err, model.Invalid, "Inf")
 	wantFailure(t, results[1].Err, model.Invalid, "unlucky")
 	wantFailure(t, results[2].Err, model.Invalid, "NaN")
-	if results[1].Out != 0 || results[3].Out != 11 {
+	if results[1].Out != 0 || results[3].Out != 11 || results[4].Out != 10 {
 		t.Errorf("%+v", results)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -220,16 +220,16 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 func TestOneRowMakesNoSense(t *testing.T) {
 	refuse := errors.New("refused")
 	for name, test := range map[string]struct{ p, class, name, says string }{
-		"NaN":            {`[NaN, 1]`, `[1, 1]`, `["a", "b"]`, "NaN"},
-		"infinity":       {`[-Infinity, 1]`, `[1, 1]`, `["a", "b"]`, "no FP32"},
-		"null":           {`[null, 1]`, `[1, 1]`, `["a", "b"]`, "no FP32"},
-		"too large":      {`[1e999, 1]`, `[1, 1]`, `["a", "b"]`, "no FP32"},
-		"text":           {`["0.5", 1]`, `[1, 1]`, `["a", "b"]`, "no FP32"},
-		"fraction":       {`[1, 1]`, `[1.5, 1]`, `["a", "b"]`, "no INT8"},
-		"beyond INT8":    {`[1, 1]`, `[128, 1]`, `["a", "b"]`, "no INT8"},
-		"no text":        {`[1, 1]`, `[1, 1]`, `[7, "b"]`, "no BYTES"},
-		"null as text":   {`[1, 1]`, `[1, 1]`, `[null, "b"]`, "no BYTES"},
-		"Decode refuses": {`[2, 1]`, `[1, 1]`, `["a", "b"]`, "refused"},
+		"NaN":            {`[1, NaN]`, `[1, 1]`, `["b", "a"]`, "NaN"},
+		"infinity":       {`[1, -Infinity]`, `[1, 1]`, `["b", "a"]`, "no FP32"},
+		"null":           {`[1, null]`, `[1, 1]`, `["b", "a"]`, "no FP32"},
+		"too large":      {`[1, 1e999]`, `[1, 1]`, `["b", "a"]`, "no FP32"},
+		"text":           {`[1, "0.5"]`, `[1, 1]`, `["b", "a"]`, "no FP32"},
+		"fraction":       {`[1, 1]`, `[1, 1.5]`, `["b", "a"]`, "no INT8"},
+		"beyond INT8":    {`[1, 1]`, `[1, 128]`, `["b", "a"]`, "no INT8"},
+		"no text":        {`[1, 1]`, `[1, 1]`, `["b", 7]`, "no BYTES"},
+		"null as text":   {`[1, 1]`, `[1, 1]`, `["b", null]`, "no BYTES"},
+		"Decode refuses": {`[1, 2]`, `[1, 1]`, `["b", "a"]`, "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := serve(t, func(string, http.Header, []byte) (int, string) {
@@ -253,9 +253,9 @@ func TestOneRowMakesNoSense(t *testing.T) {
 			if name == "NaN" {
 				says = "no FP32"
 			}
-			wantFailure(t, results[0].Err, model.Invalid, says)
-			if results[1].Err != nil || results[1].Out != (score{1, 1, "b"}) {
-				t.Errorf("the other row: %+v", results[1])
+			wantFailure(t, results[1].Err, model.Invalid, says)
+			if results[0].Err != nil || results[0].Out != (score{1, 1, "b"}) {
+				t.Errorf("the other row: %+v", results[0])
 			}
 		})
 	}

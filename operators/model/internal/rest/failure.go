@@ -220,10 +220,24 @@ func Excerpt(b []byte, secret string) string {
 
 // Line is a text that a server has sent, on one line, short, without the secret.
 func Line(s, secret string) string {
-	if secret != "" {
-		s = strings.ReplaceAll(s, secret, "***")
+	// Once more behind clean, which may put together what was apart.
+	s = hide(clean(hide(s, secret)), clean(secret))
+	if len(s) > maxExcerpt {
+		s = strings.ToValidUTF8(s[:maxExcerpt], "") + "…"
 	}
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+	return s
+}
+
+func hide(s, secret string) string {
+	if secret == "" {
+		return s
+	}
+	return strings.ReplaceAll(s, secret, "***")
+}
+
+// clean is a text on one line, of characters that can be seen.
+func clean(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
@@ -232,8 +246,4 @@ func Line(s, secret string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, ""))), " ")
-	if len(s) > maxExcerpt {
-		s = strings.ToValidUTF8(s[:maxExcerpt], "") + "…"
-	}
-	return s
 }
