@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -261,6 +262,15 @@ func (f *featureLoad) history() error {
 	}
 	f.now += 4 * 24 * 3600e9
 	return f.backend.Err()
+}
+
+// perCore returns nanoseconds of CPU time per payment.
+func (f *featureLoad) perCore(n int) (float64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	start := threadNanos()
+	err := f.feed(n, false)
+	return float64(threadNanos()-start) / float64(n), err
 }
 
 // time returns nanoseconds per payment.
