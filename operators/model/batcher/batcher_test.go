@@ -171,6 +171,26 @@ func TestCostIsLearned(t *testing.T) {
 	near(50, 60*time.Millisecond, 2*time.Millisecond)
 }
 
+func TestRing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r ring
+		var want []int64
+		for i := range rapid.IntRange(1, 200).Draw(t, "steps") {
+			if rapid.IntRange(0, 2).Draw(t, "what") > 0 {
+				r.push(int64(i))
+				want = append(want, int64(i))
+			} else {
+				n := rapid.IntRange(0, len(want)).Draw(t, "n") / 3
+				r.drop(n)
+				want = want[n:]
+			}
+			if r.n != len(want) || r.n > 0 && r.first() != want[0] {
+				t.Fatalf("%d times, want %v", r.n, want)
+			}
+		}
+	})
+}
+
 func TestLimitByCost(t *testing.T) {
 	b := New(Config{Goal: 50 * time.Millisecond, MaxBatch: 1000})
 	for i := range 60 {

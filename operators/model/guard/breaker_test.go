@@ -292,6 +292,9 @@ func TestHedging(t *testing.T) {
 			if q, ok := c.latencies.quantile(1, 0.95, 30); !ok || q < 11500*time.Microsecond {
 				t.Errorf("the 95th percentile is learned as %v; requests that lost count", q)
 			}
+			if n := int64(c.latencies.classes[0].n); n != calls+st.HedgesWon {
+				t.Errorf("%d latencies of %d calls: those of hedges that lost say nothing", n, calls)
+			}
 			seen := map[string]int{}
 			for _, s := range f.asked() {
 				if seen[s.calls[0].Key]++; s.calls[0].Attempt != seen[s.calls[0].Key] {
