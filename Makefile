@@ -6,7 +6,7 @@ GOTAG := -tags $(TAGS)
 TOOL  := $(GO) tool -modfile=internal/tools/go.mod
 
 # Packages with goroutines of their own.
-RACE := ./engine/... ./operators/... ./connectors/... ./state/... ./weirtest/... ./internal/clock/... ./internal/crash/... ./internal/natsd/...
+RACE := ./engine/... ./operators/... ./connectors/... ./state/... ./weirtest/... ./internal/clock/... ./internal/crash/... ./internal/natsd/... ./internal/fakemodel/...
 
 .PHONY: all build demo test race invariants lint vet fmt fmt-check tidy-check fuzz model crashmatrix torture mutants bench ci
 
