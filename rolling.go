@@ -68,8 +68,18 @@ func Rolling[K comparable, T, V, Out any](in KeyedStream[K, T], name string, gro
 type KeyedGroup[T any] struct {
 	name  string
 	group *feature.Group[T]
-	// attach adds the group's exchange and operator to a stream; nil without a key.
-	attach func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]]
+	// attach adds the group's exchange and operator to a stream, as group i; nil
+	// without a key. The last group gets what the others made.
+	attach func(b *rollingBy[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]]
+}
+
+// rollingBy is a vector of several groups under construction.
+type rollingBy[T any] struct {
+	where, uid string
+	in         Stream[feature.Carried[T]]
+	all        *feature.Combined[T]
+	groups     int
+	parts      []Stream[feature.Carried[T]] // of the groups before the last
 }
 
 // GroupBy gives a group of features its key, for RollingBy. The name, 1 to 64
@@ -80,10 +90,15 @@ func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Gro
 	}
 	return KeyedGroup[T]{
 		name: name, group: group,
-		attach: func(in Stream[feature.Carried[T]], where string, all *feature.Combined[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]] {
-			j := in.j
-			keyed := keyBy(in, name+"-key", where, func(c feature.Carried[T]) K { return key(c.Rec) }, opts)
-			uid := j.declare(keyed.chain, name, "rolling", describeGroup(group), where, keyed.uid)
+		attach: func(b *rollingBy[T], i int, p *feature.Program[T]) Stream[feature.Carried[T]] {
+			j := b.in.j
+			of := func(c feature.Carried[T]) K { return key(c.Rec) }
+			keyed := keyBy(b.in, name+"-key", b.where, of, opts)
+			inputs := []string{keyed.uid}
+			for _, part := range b.parts {
+				inputs = append(inputs, part.uid)
+			}
+			uid := j.declare(keyed.chain, name, "rolling", describeGroup(group), b.where, inputs...)
 			out := newStream[feature.Carried[T]](j, keyed.chain, uid, true)
 			if keyed.codec == nil {
 				return out
@@ -91,10 +106,21 @@ func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Gro
 			declareFeatures(j, uid, p)
 			spec := feature.Spec[K, T, feature.Carried[T], feature.Carried[T]]{
 				UID: uid, Key: func(c *feature.Carried[T]) K { return key(c.Rec) }, Keys: keyed.codec, Program: p,
-				Record: all.Record, Make: all.Stage(i),
+				Record: b.all.Record, Make: b.all.Part,
+			}
+			made := func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] { return out.bind(s) }
+			if i == b.groups-1 {
+				gather := b.gather(out)
+				made = func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] { return gather(s).Part(i) }
+				for k, part := range b.parts {
+					arrived := exchange(part, keyed.chain, keyed.uid, operators.Partition{Kind: operators.ByHash}, b.where, func(s *operators.Subtask, n int) operators.Consumer[feature.Carried[T]] {
+						return operators.KeyBy(s, keyed.uid, n, of, keyed.codec.Hash)
+					})
+					arrived.attach(func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] { return gather(s).Part(k) })
+				}
 			}
 			keyed.attach(func(s *operators.Subtask) operators.Consumer[feature.Carried[T]] {
-				c, _ := feature.Node(s, spec, out.bind(s))
+				c, _ := feature.Node(s, spec, made(s))
 				return c
 			})
 			return out
@@ -102,17 +128,27 @@ func GroupBy[K comparable, T any](name string, key func(T) K, group *feature.Gro
 	}
 }
 
-// RollingBy is Rolling for a vector of several groups, each by a key of its own:
-// a record goes to its keys one after the other and gathers their features. Its
+// gather returns what gives the node that joins the parts, one for each subtask, which
+// all heads of the subtask share.
+func (b *rollingBy[T]) gather(out Stream[feature.Carried[T]]) func(*operators.Subtask) *feature.Gather[T] {
+	var last *operators.Subtask
+	var built *feature.Gather[T]
+	return func(s *operators.Subtask) *feature.Gather[T] {
+		if s != last {
+			last, built = s, feature.NewGather(s, b.uid, b.all, out.bind(s))
+		}
+		return built
+	}
+}
+
+// RollingBy is Rolling for a vector of several groups, each by a key of its own: a
+// record goes to its keys at once, and on when the features of all are there. Its
 // operators are called NAME/GROUP. Two groups must not have a feature of the same
 // name: see feature.Group.Prefix.
 //
-// Records that have all keys in common keep their order. A group whose key says the
-// keys of all groups before it, such as card and merchant behind card, gets the
-// records of each key as they came, and its vectors are the same in every replay.
-// To another group, such as merchant behind card, records of one key come over
-// several subtasks when the parallelism is above 1: those that are under way at the
-// same time may change places, and what each of them finds may differ by the others.
+// Every group gets the records of a key in the order in which they came, whatever the
+// other groups and the parallelism are, and so do operators behind it for the key of
+// the last group, by which the vectors are placed.
 func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, groups ...KeyedGroup[T]) Stream[Out] {
 	j, where := in.j, caller(1)
 	broken := func() Stream[Out] { return newStream[Out](j, in.chain, in.uid, false) }
@@ -137,16 +173,17 @@ func RollingBy[T, V, Out any](in Stream[T], name string, f func(T, V) Out, group
 	if read == nil {
 		return broken()
 	}
+	b := rollingBy[T]{where: where, uid: j.scope + name, all: all, groups: len(groups)}
 	var last Stream[feature.Carried[T]]
 	Scope(j, name, func(*Job) {
 		uid := j.declare(in.chain, "start", "map", "", where, in.uid)
-		start := newStream[feature.Carried[T]](j, in.chain, uid, in.keyed)
+		b.in = newStream[feature.Carried[T]](j, in.chain, uid, in.keyed)
 		in.attach(func(s *operators.Subtask) operators.Consumer[T] {
-			return operators.Map(s, uid, all.Start, start.bind(s))
+			return feature.Start(s, uid, b.in.bind(s))
 		})
-		last = start
 		for i, g := range groups {
-			last = g.attach(last, where, all, i, programs[i])
+			last = g.attach(&b, i, programs[i])
+			b.parts = append(b.parts, last)
 		}
 	})
 	uid := j.declare(last.chain, name, "map", all.Schema().String(), where, last.uid)

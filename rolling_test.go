@@ -425,7 +425,7 @@ type vectorOf struct {
 }
 
 // replayed is a job whose vectors must not depend on how it runs: over one key, and
-// over several where each says all before.
+// over several.
 func replayed() weir.JobSpec {
 	group := func(prefix string) *feature.Group[move] {
 		over := []time.Duration{time.Second, 10 * time.Second, time.Minute}
@@ -443,8 +443,9 @@ func replayed() weir.JobSpec {
 		}
 		weir.To(weir.Rolling(weir.KeyBy(in, "by-user", move.user), "user", group(""), of("user")), "user-out", connectors.Sink[vectorOf]{})
 		weir.To(weir.Rolling(weir.KeyBy(in, "by-item", move.item), "item", group(""), of("item")), "item-out", connectors.Sink[vectorOf]{})
-		weir.To(weir.RollingBy(in, "both", of("both"), weir.GroupBy("user", move.user, group("user_")), weir.GroupBy("both", move.both, group("both_"))),
-			"both-out", connectors.Sink[vectorOf]{})
+		user, item, both := weir.GroupBy("user", move.user, group("user_")), weir.GroupBy("item", move.item, group("item_"), weir.Parallelism(2)), weir.GroupBy("both", move.both, group("both_"))
+		weir.To(weir.RollingBy(in, "all-both", of("both"), user, item, both), "both-out", connectors.Sink[vectorOf]{})
+		weir.To(weir.RollingBy(in, "all-item", of("all-item"), both, user, item), "all-item-out", connectors.Sink[vectorOf]{})
 	})
 }
 
@@ -452,13 +453,13 @@ func replayed() weir.JobSpec {
 func vectors(t *testing.T, parallelism int, steps []weirtest.Step) map[string][]string {
 	t.Helper()
 	run := weirtest.New(t, replayed(), weirtest.Source[move]("in"), weirtest.Sink[vectorOf]("user-out"), weirtest.Sink[vectorOf]("item-out"),
-		weirtest.Sink[vectorOf]("both-out"), weirtest.Parallelism(parallelism))
+		weirtest.Sink[vectorOf]("both-out"), weirtest.Sink[vectorOf]("all-item-out"), weirtest.Parallelism(parallelism))
 	run.Do(steps...)
 	run.Do(weirtest.EndOfInput())
 	keys := map[string][]string{}
-	for _, sink := range []string{"user-out", "item-out", "both-out"} {
+	for _, sink := range []string{"user-out", "item-out", "both-out", "all-item-out"} {
 		for _, v := range weirtest.Collect[vectorOf](run, sink) {
-			key := v.By + " " + map[string]string{"user": v.Move.User, "item": fmt.Sprint(v.Move.Item), "both": fmt.Sprint(v.Move.both())}[v.By]
+			key := v.By + " " + map[string]string{"user": v.Move.User, "item": fmt.Sprint(v.Move.Item), "both": fmt.Sprint(v.Move.both()), "all-item": fmt.Sprint(v.Move.Item)}[v.By]
 			keys[key] = append(keys[key], fmt.Sprint(v.Move.N, " ", bits(v.Row)))
 		}
 	}
@@ -487,7 +488,7 @@ func TestReplayIsBitIdentical(t *testing.T) {
 	for _, list := range want {
 		n += len(list)
 	}
-	if n != 3*len(moves) || len(want) != 7+3+21 {
+	if n != 4*len(moves) || len(want) != 7+3+21+3 {
 		t.Fatalf("%d vectors of %d keys", n, len(want))
 	}
 	for name, c := range map[string]struct {

@@ -106,16 +106,15 @@ func (v *Vector) Row() Row {
 	return r
 }
 
-// Join returns a row of the fields of r and then of more; fields is the number of
-// fields of r.
-func (r Row) Join(fields int, more *Vector) Row {
-	m := more.Row()
+// join returns a row of the fields of r and then of m; fields and more are their
+// numbers.
+func (r Row) join(fields int, m Row, more int) Row {
 	all := Row{
-		Null: make([]uint64, (fields+len(more.schema.Fields)+63)/64), Floats: slices.Concat(r.Floats, m.Floats), Texts: slices.Concat(r.Texts, m.Texts),
+		Null: make([]uint64, (fields+more+63)/64), Floats: slices.Concat(r.Floats, m.Floats), Texts: slices.Concat(r.Texts, m.Texts),
 		Lists: slices.Concat(r.Lists, m.Lists), Words: slices.Concat(r.Words, m.Words), Maps: slices.Concat(r.Maps, m.Maps),
 	}
 	copy(all.Null, r.Null)
-	for i := range more.schema.Fields {
+	for i := range more {
 		if m.Null[i>>6]>>(i&63)&1 != 0 {
 			j := fields + i
 			all.Null[j>>6] |= 1 << (j & 63)
