@@ -39,7 +39,7 @@ func run() (err error) {
 	flag.Uint64Var(&c.Seed, "seed", 1, "seed of the payments")
 	flag.IntVar(&c.Cards, "cards", 200, "number of cards, at least 20")
 	flag.IntVar(&c.Days, "days", 45, "days of payments, at least 10")
-	parallelism := flag.Int("parallelism", 1, "subtasks of keyed operators; see README.md on what more than 1 means for merchants")
+	parallelism := flag.Int("parallelism", 1, "subtasks of keyed operators")
 	dir := flag.String("dir", "", "directory for payments, output and checkpoints (default a temporary one)")
 	flag.Parse()
 	if c.Cards < 20 || c.Days < 10 {
