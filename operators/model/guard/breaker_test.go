@@ -90,6 +90,14 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 		t.Fatal("a request from before it opened counts as a probe")
 	}
 	b.record(probe, false)
+	ask(false)
+	ask(false)
+	for i := range 30 { // good ones push out what was before it opened, which is forgotten
+		ask(i >= 20)
+	}
+	if b.now() != open {
+		t.Fatal("failures from before it opened make up for new ones")
+	}
 }
 
 // A server that is down for a minute: without a fallback calls wait for it and none is
