@@ -108,6 +108,7 @@ func (s *Set[T]) refresh(k *SetKey[T]) {
 	for _, sb := range shared {
 		s.move(k, sb)
 	}
+	k.order()
 }
 
 // settle sorts the members after changes.
@@ -172,8 +173,8 @@ func (s *Set[T]) Stats(id string) (Stats, bool) {
 func (s *Set[T]) index() {
 	s.version++
 	clear(s.byTag)
-	for _, m := range s.members {
-		s.byTag[m.tag] = m
+	for i, m := range s.members {
+		s.byTag[m.tag], m.ord = m, i
 	}
 	clear(s.byFirst)
 	s.any = s.any[:0]
@@ -183,7 +184,8 @@ func (s *Set[T]) index() {
 			s.indexFirst(m)
 		}
 	}
-	for _, g := range s.groups {
+	for i, g := range s.groups {
+		g.m.ord = len(s.members) + i
 		s.indexFirst(g.m)
 	}
 }

@@ -42,6 +42,7 @@ type member[T any] struct {
 	// and gen.
 	gen, tag uint64
 	m        *Matcher[T]
+	ord      int    // place in the set; what steps shared runs comes last
 	gone     bool   // no longer in the set
 	seen     uint64 // the event that has been given to it
 	free     []*Key[T]
@@ -100,6 +101,7 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 	emptied := false
 	if len(s.groups) > 0 {
 		emptied = s.inherit(k)
+		k.order()
 	}
 	for i := range k.subs {
 		sb := &k.subs[i]
@@ -169,7 +171,17 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		return nil
 	}
 	k.subs = append(k.subs, sub[T]{m: m, key: key})
+	k.order()
 	return nil
+}
+
+// order puts the patterns of a key into the order of the set, so that what one event
+// finds in several comes in the same order whatever the key has gone through.
+func (k *SetKey[T]) order() {
+	byPlace := func(a, b sub[T]) int { return a.m.ord - b.m.ord }
+	if !slices.IsSortedFunc(k.subs, byPlace) {
+		slices.SortFunc(k.subs, byPlace)
+	}
 }
 
 // maxFree bounds the memory that is kept for keys to come.

@@ -94,6 +94,7 @@ func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
 			return err
 		}
 	}
+	k.order()
 	k.queue = d.waiting(nil)
 	if d.err == nil && (!d.ok || len(d.src) > 0) {
 		d.err = ErrState
