@@ -153,7 +153,7 @@ func (n *node[K, T, In, Out]) batch(metas []base.Meta, vals []In) {
 }
 
 // warmAhead is the number of records whose states are read ahead together.
-const warmAhead = 16
+const warmAhead = 64
 
 // touch reads the states of some records, so that they are in the cache. Loads that
 // do not depend on each other come together: the entries of the table, what each
