@@ -72,6 +72,7 @@ func full() *job {
 		op.Figures.New(n, "frauds", "velocity").Set(int64(200 + i))
 	}
 	op.Figures.New("pattern_late_records_total", "frauds", "").Add(7)
+	op.Figures.New("pattern_changes_refused_total", "frauds", "").Add(3)
 	for i, n := range modelFigures {
 		op.Figures.New(n, "scores", "").Set(int64(300 + i))
 	}
@@ -146,6 +147,7 @@ func TestValues(t *testing.T) {
 		want[fmt.Sprintf(`weir_%s{job="shop",operator="frauds",pattern="velocity",subtask="1"}`, n)] = fmt.Sprint(200 + i)
 	}
 	want[`weir_pattern_late_records_total{job="shop",operator="frauds",subtask="1"}`] = "7"
+	want[`weir_pattern_changes_refused_total{job="shop",operator="frauds",subtask="1"}`] = "3"
 	for i, n := range modelFigures {
 		want[fmt.Sprintf(`weir_%s{job="shop",operator="scores",subtask="1"}`, n)] = fmt.Sprint(300 + i)
 	}
