@@ -166,11 +166,17 @@ func (p *Port) Overdrawn() bool {
 func (p *Port) SetCredit(n int) {
 	n = max(MinCredit, min(n, MaxCredit))
 	p.mu.Lock()
-	changed := n != p.credit
+	changed, wake := n != p.credit, p.wake
+	if p.flying < p.credit || p.flying >= n { // the sender was not overdrawn, or still is
+		wake = nil
+	}
 	p.credit = n
 	p.mu.Unlock()
 	if changed {
 		p.cond.Signal()
+	}
+	if wake != nil {
+		wake()
 	}
 }
 

@@ -91,6 +91,7 @@ type Gather[T any] struct {
 // gathering is a record of which some parts are there.
 type gathering[T any] struct {
 	meta    base.Meta
+	time    base.Timestamp
 	rec     T
 	id      uint64
 	rows    []Row
@@ -113,7 +114,7 @@ func (g *Gather[T]) Part(i int) operators.Consumer[Carried[T]] {
 	return operators.Consumer[Carried[T]]{One: func(m *base.Meta, c *Carried[T]) {
 		r := g.byID[c.ID]
 		if r == nil {
-			r = g.start(c.ID)
+			r = g.start(c.ID, m.Time)
 		}
 		r.rows[i] = c.Row
 		r.missing--
@@ -127,12 +128,12 @@ func (g *Gather[T]) Part(i int) operators.Consumer[Carried[T]] {
 	}}
 }
 
-func (g *Gather[T]) start(id uint64) *gathering[T] {
+func (g *Gather[T]) start(id uint64, at base.Timestamp) *gathering[T] {
 	r := &gathering[T]{}
 	if n := len(g.free); n > 0 {
 		r, g.free = g.free[n-1], g.free[:n-1]
 	}
-	r.id, r.missing = id, len(g.all.fields)
+	r.id, r.time, r.missing = id, at, len(g.all.fields)
 	if r.rows == nil {
 		r.rows = make([]Row, r.missing)
 	}
@@ -161,6 +162,18 @@ func (g *Gather[T]) send() {
 		clear(g.line[n:])
 		g.line, g.first = g.line[:n], 0
 	}
+}
+
+// Advance implements operators.Watermarker: no watermark overtakes a record that
+// waits. One could when all inputs were idle and one of them is active again: the part
+// that is missing is then on its way.
+func (g *Gather[T]) Advance(w base.Timestamp, _ int64) (done bool) {
+	for _, r := range g.byID {
+		if r.time < w {
+			return false
+		}
+	}
+	return true
 }
 
 // Barrier implements operators.Barrierer: the barriers of all inputs are there, so all

@@ -265,7 +265,7 @@ func (n *infer[T, In, Out, O]) Open() error {
 	}
 	if env.Journal != "" {
 		n.log, err = journal.Open(journal.Options{
-			Dir: filepath.Join(env.Journal, filepath.FromSlash(n.spec.UID)), Subtask: env.Index, Epoch: n.epoch,
+			Dir: filepath.Join(env.Journal, filepath.FromSlash(n.spec.UID)), Subtask: env.Index, Parallelism: env.Parallelism, Epoch: n.epoch,
 			Keep: env.Range.Contains, Freed: env.Wake, Logger: env.Logger,
 		})
 		if err != nil {
@@ -297,7 +297,10 @@ func (n *infer[T, In, Out, O]) Close() error {
 	case <-ended:
 	case <-timer.C():
 		n.s.Env.Logger.Warn("a client of a model does not return when its context ends", "operator", n.spec.UID)
-		return nil // what the call uses stays open
+		if n.log != nil { // results that come now have nowhere to go: their calls are made again
+			return n.log.Close()
+		}
+		return nil // the client stays open, for the call uses it
 	}
 	var err error
 	if n.log != nil {

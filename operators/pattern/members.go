@@ -103,6 +103,9 @@ func (s *Set[T]) refresh(k *SetKey[T]) {
 			kept = append(kept, sb)
 		}
 	}
+	if len(kept)+len(shared) < len(k.subs) { // what is stored must not come back with a pattern of the same shape
+		k.changed = true
+	}
 	clear(k.subs[len(kept):])
 	k.subs = kept
 	for _, sb := range shared {

@@ -103,20 +103,21 @@ func name(epoch base.Epoch, carried bool, subtask, n int) string {
 }
 
 // parse is the inverse of name, as far as it matters.
-func parse(file string) (epoch base.Epoch, carried, ok bool) {
+func parse(file string) (epoch base.Epoch, subtask int, carried, ok bool) {
 	stem, ok := strings.CutSuffix(file, suffix)
 	if !ok {
-		return 0, false, false
-	}
-	if strings.HasPrefix(stem, carry+"-") {
-		return 0, true, true
+		return 0, 0, false, false
 	}
 	var e uint64
-	var s, n int
-	if k, err := fmt.Sscanf(stem, "e%016x-s%d-%d", &e, &s, &n); err != nil || k != 3 {
-		return 0, false, false
+	var n int
+	if rest, ok := strings.CutPrefix(stem, carry+"-"); ok {
+		k, err := fmt.Sscanf(rest, "s%d-%d", &subtask, &n)
+		return 0, subtask, true, err == nil && k == 2
 	}
-	return base.Epoch(e), false, true
+	if k, err := fmt.Sscanf(stem, "e%016x-s%d-%d", &e, &subtask, &n); err != nil || k != 3 {
+		return 0, 0, false, false
+	}
+	return base.Epoch(e), subtask, false, true
 }
 
 // create makes a new file with its header, and its entry in the directory durable.

@@ -16,8 +16,10 @@ import (
 type Options struct {
 	// Dir is the operator's directory; it is made when it is absent.
 	Dir string
-	// Subtask is the number of the subtask that the journal belongs to.
-	Subtask int
+	// Subtask is the number of the subtask that the journal belongs to, Parallelism how
+	// many there are: each deletes the old files under its own number, and those under
+	// numbers that are no more.
+	Subtask, Parallelism int
 	// Epoch is the checkpoint that the job starts from; 0 for none.
 	Epoch base.Epoch
 	// Keep says that the subtask has the records of a key hash.
@@ -108,7 +110,7 @@ func (j *Journal) load() ([]Record, error) {
 	}
 	var recs []Record
 	for _, e := range entries {
-		epoch, carried, ok := parse(e.Name())
+		epoch, subtask, carried, ok := parse(e.Name())
 		if !ok || e.IsDir() {
 			continue
 		}
@@ -138,7 +140,10 @@ func (j *Journal) load() ([]Record, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		j.old = append(j.old, path)
+		// What another subtask has under its number may be of this run already.
+		if subtask == j.o.Subtask || subtask >= j.o.Parallelism {
+			j.old = append(j.old, path)
+		}
 	}
 	return recs, nil
 }
