@@ -316,3 +316,31 @@ func copyOf(t *testing.T, dir string) string {
 	}
 	return to
 }
+
+// TestSubtasksKeepEachOthersFiles: what a subtask has carried over in this run is not
+// old to one that opens after it.
+func TestSubtasksKeepEachOthersFiles(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, 1, nil)
+	b.append(5, "a", "z")
+	b.finish()
+	of := func(subtask int, keep func(uint64) bool) *Journal {
+		j, err := Open(Options{Dir: dir, Subtask: subtask, Parallelism: 2, Epoch: 1, Keep: keep, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	second := of(1, func(h uint64) bool { return h == 'z' })
+	first := of(0, func(h uint64) bool { return h == 'a' })
+	for _, j := range []*Journal{first, second} {
+		j.Barrier(2)
+		j.Confirm(2) // neither has taken its result yet
+	}
+	for _, j := range []*Journal{first, second} {
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, dir, 2, nil).has("a", "z")
+}
