@@ -88,7 +88,7 @@ func TestValuesChangedInPlace(t *testing.T) {
 	for k := range uint64(keys) {
 		sum += count(tab, k)
 	}
-	if want := uint64(2*keys); sum != want {
+	if want := uint64(2 * keys); sum != want {
 		t.Errorf("%d changes are there, want %d", sum, want)
 	}
 	if err := b.Close(); err != nil {
