@@ -214,7 +214,7 @@ func TestSlotsAreNotLost(t *testing.T) {
 			}
 			errs := make(chan error)
 			go func() { errs <- f.acquire(ctx) }()
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			f.mu.Lock() // so that both happen before the waiter looks
 			cancel()
 			f.inUse--
@@ -241,9 +241,9 @@ func TestWaitersForASlotMayLeave(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		errs := make(chan error, 2)
 		go func() { errs <- f.acquire(ctx) }()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		go func() { errs <- f.acquire(t.Context()) }()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		cancel()
 		if <-errs == nil {
 			t.Fatal("a cancelled waiter got the slot")

@@ -244,10 +244,10 @@ func (b Budgets) check() (wrong []error) {
 	}{{"Requests", b.Requests}, {"Calls", b.Calls}, {"Tokens", b.Tokens}, {"Cost", b.Cost}} {
 		for _, v := range []float64{r.rate.PerSecond, r.rate.PerMinute, r.rate.PerDay} {
 			if !finite(v) {
-				wrong = append(wrong, fmt.Errorf("Budgets.%s has %v", r.name, v))
+				wrong = append(wrong, fmt.Errorf("the budget Budgets.%s has %v", r.name, v))
 			}
 			if r.name != "Tokens" && r.name != "Cost" && v > 0 && v < 1 {
-				wrong = append(wrong, fmt.Errorf("Budgets.%s has %v: not one would ever be sent; use a longer period", r.name, v))
+				wrong = append(wrong, fmt.Errorf("the budget Budgets.%s has %v: not one would ever be sent; use a longer period", r.name, v))
 			}
 		}
 	}

@@ -211,7 +211,7 @@ func TestLimitStopsTheRest(t *testing.T) {
 		if requests.Add(1) == 3 {
 			w.Header().Set("X-Ratelimit-Reset-Tokens", "1m30s")
 			w.Header().Set("X-Ratelimit-Remaining-Tokens", "0")
-			http.Error(w, `{"error":{"message":"slow down"}}`, 429)
+			http.Error(w, `{"error":{"message":"slow down"}}`, http.StatusTooManyRequests)
 			return
 		}
 		io.WriteString(w, completion)
@@ -339,7 +339,7 @@ func TestStreamBreaks(t *testing.T) {
 		"error": {func(w http.ResponseWriter, _ *http.Request) {
 			stream(w, piece("a"), `data: {"error":{"message":"died","code":500}}`+"\n\n")
 		}, model.Unknown, "died"},
-		"503": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", 503) }, model.Unavailable, "busy"},
+		"503": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusServiceUnavailable) }, model.Unavailable, "busy"},
 		"endless line": {func(w http.ResponseWriter, _ *http.Request) {
 			stream(w, "data: ")
 			for range 5000 {
