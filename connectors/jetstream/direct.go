@@ -55,15 +55,25 @@ type sent struct {
 
 // directWriter keeps a window of messages that wait for their acknowledgement, in
 // order. When one fails, the window is sent again from there: some records may
-// then appear twice, but none overtakes another for good.
+// then appear twice, but none before one that came earlier. For that a window uses
+// one connection: what the old connection lost must not be overtaken on the new one.
+// (Only a connection that is lost and made anew within the few instructions between
+// the look at it and the client's write goes unnoticed.)
 type directWriter struct {
 	*target
 	nc      *nats.Conn
 	js      natsjs.JetStream
 	env     connectors.SinkEnv
 	pending []sent
-	release func()
+	// connection is how often the connection had been made anew when the first
+	// message of the window was sent, broken that a later one was not sent for it.
+	connection uint64
+	broken     bool
+	release    func()
 }
+
+// errOtherConnection is why a message waits for those before it to settle.
+var errOtherConnection = errors.New("the connection was lost with messages under way")
 
 func (w *directWriter) check(ctx context.Context) error {
 	info, err := streamInfo(ctx, w.nc, w.stream)
@@ -92,7 +102,7 @@ func (w *directWriter) Write(ctx context.Context, msgs []connectors.Message) err
 		if err := w.checkSubject(m.Subject); err != nil {
 			return err
 		}
-		for len(w.pending) >= w.window {
+		for len(w.pending) >= w.window || w.broken && len(w.pending) > 0 {
 			if err := w.settle(ctx); err != nil {
 				return err
 			}
@@ -102,19 +112,28 @@ func (w *directWriter) Write(ctx context.Context, msgs []connectors.Message) err
 		out.Header = nats.Header{hdrExpectName: {w.stream}}
 		addHeaders(out.Header, m.Headers)
 		s := sent{msg: out}
-		w.publish(&s)
+		w.publish(&s, len(w.pending) == 0)
 		w.pending = append(w.pending, s)
 	}
 	return nil
 }
 
-// publish sends one message. A failure shows when the message settles.
-func (w *directWriter) publish(s *sent) {
+// publish sends one message, the first of a window or another. A failure shows when
+// the message settles; nothing is sent behind it.
+func (w *directWriter) publish(s *sent, first bool) {
+	now := w.nc.Stats().Reconnects
+	if first {
+		w.connection, w.broken = now, false
+	}
+	if w.broken = w.broken || now != w.connection; w.broken {
+		s.future = failed{errOtherConnection}
+		return
+	}
 	// The client gives a message a reply subject only once.
 	out := *s.msg
 	f, err := w.js.PublishMsgAsync(&out)
 	if err != nil {
-		s.future = failed{err}
+		s.future, w.broken = failed{err}, true
 		return
 	}
 	s.future = f
@@ -143,7 +162,7 @@ func (w *directWriter) settle(ctx context.Context) error {
 			return err
 		}
 		for i := range w.pending {
-			w.publish(&w.pending[i])
+			w.publish(&w.pending[i], i == 0)
 		}
 		err = w.await(ctx, w.pending[0].future)
 	}
