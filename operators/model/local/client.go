@@ -28,6 +28,7 @@ package local
 import (
 	"context"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -68,6 +69,9 @@ type Options struct {
 	// ".." or by links: for swaps that somebody else than the operator of the job may
 	// ask for.
 	Dir string
+	// FS is where files are instead, such as an embed.FS with models that are part of
+	// the program.
+	FS fs.FS
 	// Limits bound what a file may hold.
 	Limits tree.Limits
 }
@@ -108,6 +112,9 @@ type scratch struct{ rows, scores []float64 }
 // Open loads the first model. Errors have the codes model.CodeAccess, tree.CodeModel
 // and tree.CodeExpect.
 func Open[In, Out any](first File, codec Codec[In, Out], o Options) (*Client[In, Out], error) {
+	if o.Dir != "" && o.FS != nil {
+		return nil, rest.Error("the options have both Dir and FS", first.Path, "give one of them")
+	}
 	if len(codec.Features) == 0 || codec.Row == nil || codec.Prediction == nil || codec.Outputs < 0 {
 		return nil, rest.Error("the codec lacks Features, Row or Prediction", first.Path, "give them all")
 	}
@@ -146,18 +153,13 @@ func (c *Client[In, Out]) Load(f File) (*Version, error) {
 }
 
 func (c *Client[In, Out]) read(f *File) (*tree.Model, error) {
-	if c.options.Dir == "" {
+	if c.options.Dir == "" && c.options.FS == nil {
 		return tree.Open(f.Path, f.Expect, c.options.Limits)
 	}
 	unreadable := func(err error) error {
 		return &base.Error{Code: tree.CodeModel, What: "the model cannot be read", Where: f.Path, Cause: err, Next: "put the file into the directory of models"}
 	}
-	root, err := os.OpenRoot(c.options.Dir)
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	defer root.Close()
-	file, err := root.Open(f.Path)
+	file, err := c.open(f.Path)
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -181,6 +183,19 @@ func (c *Client[In, Out]) read(f *File) (*tree.Model, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// open opens a file within Options.Dir or Options.FS.
+func (c *Client[In, Out]) open(name string) (fs.File, error) {
+	if c.options.FS != nil {
+		return c.options.FS.Open(name)
+	}
+	root, err := os.OpenRoot(c.options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.Open(name)
 }
 
 // fits returns an error unless the version has the codec's features and outputs.

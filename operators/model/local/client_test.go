@@ -374,3 +374,20 @@ func TestDir(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestFS(t *testing.T) {
+	dir := t.TempDir()
+	f := linear(t, dir, "m1", 10)
+	f.Path = "m1"
+	c := open(t, f, local.Options{FS: os.DirFS(dir)})
+	if got := c.Current().Info().SHA256; got != f.Expect.SHA256 {
+		t.Errorf("checksum %s, want %s", got, f.Expect.SHA256)
+	}
+	f.Path = "none"
+	if _, err := local.Open(f, codec(), local.Options{FS: os.DirFS(dir)}); base.CodeOf(err) != tree.CodeModel {
+		t.Errorf("error %v", err)
+	}
+	if _, err := local.Open(f, codec(), local.Options{FS: os.DirFS(dir), Dir: dir}); err == nil {
+		t.Error("both Dir and FS were taken")
+	}
+}
