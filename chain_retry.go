@@ -39,44 +39,44 @@ func Attempts(events, retries Stream[Event], step string, opts ...TryOption) Key
 	j := events.j
 	var out KeyedStream[string, Attempt]
 	Scope(j, step, func(*Job) {
-		first := Map(events, "first", func(e Event) waiting { return waiting{Attempt: Attempt{Event: e, N: 1}} })
-		mine := Filter(TryMap(retries, "requested", readRetry, opts...), "mine", func(w waiting) bool { return w.Step == step })
-		byID := KeyBy(Union("attempts", first, mine), "by-event", func(w waiting) string { return w.Attempt.Event.ID })
-		due := Process(byID, "due", func() KeyedProcess[string, waiting, Attempt] { return new(holdAttempts) })
+		first := Map(events, "first", func(e Event) heldAttempt { return heldAttempt{Attempt: Attempt{Event: e, N: 1}} })
+		mine := Filter(TryMap(retries, "requested", readRetry, opts...), "mine", func(w heldAttempt) bool { return w.Step == step })
+		byID := KeyBy(Union("attempts", first, mine), "by-event", func(w heldAttempt) string { return w.Attempt.Event.ID })
+		due := Process(byID, "due", func() KeyedProcess[string, heldAttempt, Attempt] { return new(holdAttempts) })
 		out = SameKey(byID, due, Attempt.ID)
 	})
 	return out
 }
 
-// waiting is an attempt and the earliest time for it.
-type waiting struct {
+// heldAttempt is an attempt and the earliest time for it.
+type heldAttempt struct {
 	Attempt   Attempt
 	Step      string
 	NotBefore int64
 }
 
-func readRetry(e Event) (waiting, error) {
+func readRetry(e Event) (heldAttempt, error) {
 	if e.Type != RetryRequestedType {
-		return waiting{}, nil
+		return heldAttempt{}, nil
 	}
 	r, err := EventPayload[RetryRequested](e)
 	if err != nil {
-		return waiting{}, err
+		return heldAttempt{}, err
 	}
 	if r.Event.ID == "" || r.Attempt < 2 {
-		return waiting{}, fmt.Errorf("a retry of event %q as attempt %d", r.Event.ID, r.Attempt)
+		return heldAttempt{}, fmt.Errorf("a retry of event %q as attempt %d", r.Event.ID, r.Attempt)
 	}
-	return waiting{Attempt: Attempt{Event: r.Event, N: r.Attempt}, Step: r.Step, NotBefore: r.NotBefore}, nil
+	return heldAttempt{Attempt: Attempt{Event: r.Event, N: r.Attempt}, Step: r.Step, NotBefore: r.NotBefore}, nil
 }
 
 // holdAttempts keeps attempts until their time.
-type holdAttempts struct{ held *state.Map[int, waiting] }
+type holdAttempts struct{ held *state.Map[int, heldAttempt] }
 
 // Declare implements KeyedProcess.
-func (h *holdAttempts) Declare(d *Declarer) { h.held = MapState[int, waiting](d, "held") }
+func (h *holdAttempts) Declare(d *Declarer) { h.held = MapState[int, heldAttempt](d, "held") }
 
 // OnRecord implements KeyedProcess.
-func (h *holdAttempts) OnRecord(c *Context[string, Attempt], w waiting) error {
+func (h *holdAttempts) OnRecord(c *Context[string, Attempt], w heldAttempt) error {
 	if w.NotBefore <= c.ProcessingTime().UnixMilli() {
 		c.Emit(w.Attempt)
 		return nil
@@ -87,7 +87,7 @@ func (h *holdAttempts) OnRecord(c *Context[string, Attempt], w waiting) error {
 }
 
 // OnTimer implements KeyedProcess. At the end of input all timers fire at once, and
-// what waits is tried without waiting.
+// what waits is tried without heldAttempt.
 func (h *holdAttempts) OnTimer(c *Context[string, Attempt], t Timer) error {
 	var due []int
 	for n, w := range h.held.All() {
