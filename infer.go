@@ -20,6 +20,10 @@ type inferOptions struct {
 	batch    model.Batching
 	drop     bool
 	failures any // a failuresOption[T]
+	routing  *Stream[model.Routing]
+	shadows  any // a shadowsOption[Out]
+	shadowed int
+	features model.FeatureLog
 	wrong    []string
 }
 
@@ -98,36 +102,73 @@ func DropFailures() InferOption { return inferOption(func(o *inferOptions) { o.d
 func Infer[K comparable, T, In, Out, O any](in KeyedStream[K, T], name string, client func(model.Env) (model.Client[In, Out], error),
 	request func(T) In, result func(T, model.Result[Out]) O, opts ...InferOption,
 ) Stream[O] {
-	j, where := in.j, caller(1)
-	var o inferOptions
+	b := newInfer(in, name, caller(1), request, result, opts)
+	b.spec.Client = client
+	b.none = b.none || client == nil
+	if b.o.routing != nil || b.o.shadows != nil {
+		b.o.wrong = append(b.o.wrong, "RoutingBy and ShadowTo are for several arms: use InferRouted or Predict")
+	}
+	return addInfer(in, b)
+}
+
+// inferBuild is an operator that asks a model, under construction.
+type inferBuild[T, In, Out, O any] struct {
+	where, uid string
+	o          inferOptions
+	spec       model.Spec[T, In, Out, O]
+	none       bool // a function is missing
+}
+
+func newInfer[K comparable, T, In, Out, O any](in KeyedStream[K, T], name, where string, request func(T) In, result func(T, model.Result[Out]) O, opts []InferOption) *inferBuild[T, In, Out, O] {
+	b := &inferBuild[T, In, Out, O]{where: where, none: request == nil || result == nil}
 	for _, opt := range opts {
-		opt.infer(&o)
+		opt.infer(&b.o)
 	}
-	uid := j.declare(in.chain, name, "infer", "", where, in.uid)
-	out := newStream[O](j, in.chain, uid, true)
-	var failed func(*operators.Subtask) operators.Consumer[model.Failed[T]]
-	if f, ok := o.failures.(failuresOption[T]); ok {
-		failed = addSide(j, where, uid, in.chain, true, f.tag).bind
-	} else if o.failures != nil {
-		o.wrong = append(o.wrong, fmt.Sprintf("FailuresTo for records of another type than %T", *new(T)))
-	}
-	spec := model.Spec[T, In, Out, O]{
-		UID: uid, Client: client, Order: o.order, Capacity: o.capacity, Deadline: o.deadline, Batch: o.batch,
+	b.uid = in.j.declare(in.chain, name, "infer", "", where, in.uid)
+	b.spec = model.Spec[T, In, Out, O]{
+		UID: b.uid, Order: b.o.order, Capacity: b.o.capacity, Deadline: b.o.deadline, Batch: b.o.batch, ShadowCapacity: b.o.shadowed,
 		Request: func(t *T) In { return request(*t) },
 		Make: func(t *T, r *model.Result[Out], out *O) bool {
 			*out = result(*t, *r)
 			return true
 		},
 	}
-	if !checkInfer(j, where, uid, &spec, &o, client == nil || request == nil || result == nil) || in.codec == nil {
+	return b
+}
+
+// addInfer adds the operator to the job.
+func addInfer[K comparable, T, In, Out, O any](in KeyedStream[K, T], b *inferBuild[T, In, Out, O]) Stream[O] {
+	j, out := in.j, newStream[O](in.j, in.chain, b.uid, true)
+	to := model.Outputs[T, Out, O]{Results: out.bind}
+	if f, ok := b.o.failures.(failuresOption[T]); ok {
+		to.Failed = addSide(j, b.where, b.uid, in.chain, true, f.tag).bind
+	} else if b.o.failures != nil {
+		b.o.wrong = append(b.o.wrong, fmt.Sprintf("FailuresTo for records of another type than %T", *new(T)))
+	}
+	if f, ok := b.o.shadows.(shadowsOption[Out]); ok {
+		to.Shadows = addSide(j, b.where, b.uid, in.chain, true, f.tag).bind
+	} else if b.o.shadows != nil {
+		b.o.wrong = append(b.o.wrong, fmt.Sprintf("ShadowTo for predictions of another type than %T", *new(Out)))
+	}
+	if !checkInfer(j, b.where, b.uid, &b.spec, &b.o, b.none) || in.codec == nil {
 		return out
 	}
-	if op := j.operatorOf(uid); op != nil {
-		for _, st := range spec.States() {
+	if op := j.operatorOf(b.uid); op != nil {
+		for _, st := range b.spec.States() {
 			op.States = append(op.States, engine.State(st))
 		}
 	}
-	in.attach(func(s *operators.Subtask) operators.Consumer[T] { return model.Infer(s, spec, out.bind, failed) })
+	queues := newPerSubtask[func(model.Routing)]()
+	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+		c, queue := model.Infer(s, b.spec, to)
+		if b.o.routing != nil {
+			queues.set(s, queue)
+		}
+		return c
+	})
+	if b.o.routing != nil {
+		routeBy(in.chain, b.where, b.uid, *b.o.routing, queues)
+	}
 	return out
 }
 

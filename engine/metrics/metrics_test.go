@@ -50,7 +50,12 @@ var patternFigures = []string{
 
 var modelFigures = []string{
 	"model_calls_total", "model_calls_avoided_total", "model_failed_total", "model_degraded_total", "model_calls_in_flight",
-	"model_records_pending", "model_journal_failed_total",
+	"model_records_pending", "model_journal_failed_total", "model_routing_version", "model_routings_refused_total",
+}
+
+// shadowFigures, and the first five of modelFigures, have arms.
+var shadowFigures = []string{
+	"model_shadow_calls_total", "model_shadow_failed_total", "model_shadow_dropped_total", "model_shadow_calls_in_flight",
 }
 
 func full() *job {
@@ -74,7 +79,14 @@ func full() *job {
 	op.Figures.New("pattern_late_records_total", "frauds", "").Add(7)
 	op.Figures.New("pattern_changes_refused_total", "frauds", "").Add(3)
 	for i, n := range modelFigures {
-		op.Figures.New(n, "scores", "").Set(int64(300 + i))
+		arm := ""
+		if i < 5 {
+			arm = "canary"
+		}
+		op.Figures.New(n, "scores", arm).Set(int64(300 + i))
+	}
+	for i, n := range shadowFigures {
+		op.Figures.New(n, "scores", "canary").Set(int64(400 + i))
 	}
 	op.Figures.New("of_no_known_name", "frauds", "").Set(1)
 	j := &job{phase: engine.Running, tasks: []engine.TaskInfo{
@@ -149,7 +161,14 @@ func TestValues(t *testing.T) {
 	want[`weir_pattern_late_records_total{job="shop",operator="frauds",subtask="1"}`] = "7"
 	want[`weir_pattern_changes_refused_total{job="shop",operator="frauds",subtask="1"}`] = "3"
 	for i, n := range modelFigures {
-		want[fmt.Sprintf(`weir_%s{job="shop",operator="scores",subtask="1"}`, n)] = fmt.Sprint(300 + i)
+		arm := ""
+		if i < 5 {
+			arm = `arm="canary",`
+		}
+		want[fmt.Sprintf(`weir_%s{%sjob="shop",operator="scores",subtask="1"}`, n, arm)] = fmt.Sprint(300 + i)
+	}
+	for i, n := range shadowFigures {
+		want[fmt.Sprintf(`weir_%s{arm="canary",job="shop",operator="scores",subtask="1"}`, n)] = fmt.Sprint(400 + i)
 	}
 	got := scrape(t, registry(t, full()))
 	for k, v := range want {

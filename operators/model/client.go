@@ -32,6 +32,8 @@ type Result[Out any] struct {
 	By       string
 	// Cached is set when the answer is a copy of an earlier one and no call was made.
 	Cached bool
+	// Asked is what the operator adds.
+	Asked
 }
 
 // Usage is what a call has used up, where the model says so.

@@ -42,11 +42,12 @@ const (
 
 // Env is what a client of one subtask may need.
 type Env struct {
-	// Job and Operator are names, Subtask counts from 0.
-	Job, Operator string
-	Subtask       int
-	Clock         clock.Clock
-	Logger        *slog.Logger
+	// Job and Operator are names, Subtask counts from 0. Arm is the arm that the client
+	// is of; "" in an operator without arms.
+	Job, Operator, Arm string
+	Subtask            int
+	Clock              clock.Clock
+	Logger             *slog.Logger
 	// Figures takes metrics of the client.
 	Figures *base.Figures
 }
@@ -60,6 +61,13 @@ type Spec[T, In, Out, O any] struct {
 	// Client makes the client of a subtask; an error stops the job, so it should not
 	// need the model to be there. A client that is an io.Closer is closed.
 	Client func(Env) (Client[In, Out], error)
+	// Arms are several models in place of Client, of which Routing, from the start and
+	// until another comes, says which one answers.
+	Arms    []Arm[In, Out]
+	Routing Routing
+	// ShadowCapacity is the number of records at most that wait for one shadow arm; 0:
+	// DefaultShadows.
+	ShadowCapacity int
 	// Make makes the record that is handed on; false hands on none. r.Err is nil.
 	Make func(in *T, r *Result[Out], out *O) bool
 	// In and Out encode records and predictions.
@@ -74,17 +82,27 @@ type Spec[T, In, Out, O any] struct {
 	// since the start, to its result, all attempts that the client makes included; 0:
 	// DefaultDeadline.
 	Deadline time.Duration
-	// Batch bounds batches. The zero MaxBatch is 1: no batches. The zero InFlight is
-	// Capacity, and without batches it is that always.
+	// Batch bounds the batches of each arm. The zero MaxBatch is 1: no batches. The zero
+	// InFlight is Capacity, and without batches it is that always.
 	Batch Batching
+}
+
+// Arm is one of several models of an operator.
+type Arm[In, Out any] struct {
+	Name string
+	// Client is as in Spec.
+	Client func(Env) (Client[In, Out], error)
 }
 
 // Failed is a record whose call has failed for good.
 type Failed[T any] struct {
 	Record T
 	// Key is the idempotency key of the call without the job's UID and the slash behind
-	// it, which another run of the job under test would not have.
+	// it, which another run of the job under test would not have, and without the arm.
 	Key string
+	// Arm is the arm that failed, by the routing of version Routing; "" without arms.
+	Arm     string
+	Routing uint64
 	// Kind is that of the failure: permanent, unavailable, limited, unknown, invalid.
 	Kind string
 	// Status is the HTTP or gRPC status; 0 if there was none.
@@ -114,8 +132,8 @@ type infer[T, In, Out, O any] struct {
 	out  func(*base.Meta, *O)
 	// failed takes the records that failed; nil drops them.
 	failed func(*base.Meta, *Failed[T])
-	client Client[In, Out]
-	batch  *batcher.Batcher
+	arms   []*lane[T, In, Out] // in the order of Spec.Arms
+	route  route[T, In, Out]
 	table  *state.Table
 	log    *journal.Journal // nil: none
 
@@ -124,13 +142,11 @@ type infer[T, In, Out, O any] struct {
 	epoch   base.Epoch // of the last barrier
 	// all holds every record that has not left, in the order of their coming, and
 	// some that have. live counts the former.
-	all  []*call[T, Out]
-	head int
-	live int
-	// waiting holds those that were not asked for yet, as the batcher does.
-	waiting []*call[T, Out]
-	wake    base.Timestamp // when the batcher wants to be asked
-	flying  int            // calls under way
+	all    []*call[T, Out]
+	head   int
+	live   int
+	wake   base.Timestamp // when a batcher wants to be asked
+	flying int            // calls under way, but those of shadows
 	// ready holds records that can be emitted (not with Ordered). last is the last
 	// record of each key that has not left (only with PerKey).
 	ready []*call[T, Out]
@@ -145,16 +161,16 @@ type infer[T, In, Out, O any] struct {
 	label    base.Epoch // of results that arrive
 	answered []*flight[T, In, Out]
 
+	shadows shadows[T, In, Out]
+
 	enc  []byte
 	o    O
 	f    Failed[T]
 	figs figures
 }
 
-// figures are the operator's metrics.
-type figures struct {
-	calls, avoided, failed, degraded, flying, pending, lost *base.Figure
-}
+// figures are the operator's metrics; those of its arms are in lane.
+type figures struct{ pending, lost, version, refused *base.Figure }
 
 // call is one record in the operator.
 type call[T, Out any] struct {
@@ -164,6 +180,11 @@ type call[T, Out any] struct {
 	meta  base.Meta
 	val   T
 	phase phase
+	choice
+	// name is that of the input, once it was made; took is when the operator took the
+	// record up in this run, in nanoseconds of the monotonic clock.
+	name string
+	took int64
 	// attempt counts the calls made.
 	attempt int
 	// after is the record of the same key that came next, behind says that there is
@@ -186,25 +207,38 @@ const (
 	left
 )
 
+// Outputs make, in a subtask, what an operator hands on to.
+type Outputs[T, Out, O any] struct {
+	Results func(*operators.Subtask) operators.Consumer[O]
+	// Failed is for records that failed; nil drops them.
+	Failed func(*operators.Subtask) operators.Consumer[Failed[T]]
+	// Shadows is for what shadow arms say; nil lets no routing have any.
+	Shadows func(*operators.Subtask) operators.Consumer[Shadow[Out]]
+}
+
 // Infer adds an operator that asks a model. It must be bound in a task with keyed
-// state. bind makes what results go to, failed what failures go to; a nil failed drops
-// those.
+// state. queue takes a change of the routing, which comes into effect at the next
+// barrier; it must be called on the goroutine of the subtask.
 //
-// Keyed state: the records that have come and not left, as of the last barrier. They
-// are asked for again after a restore, unless the checkpoint or the journal has their
-// result.
-func Infer[T, In, Out, O any](s *operators.Subtask, spec Spec[T, In, Out, O], bind func(*operators.Subtask) operators.Consumer[O],
-	failed func(*operators.Subtask) operators.Consumer[Failed[T]],
-) operators.Consumer[T] {
+// Keyed state: the records that have come and not left, as of the last barrier, with
+// the arms they were routed to. They are asked for again after a restore, unless the
+// checkpoint or the journal has their result. The operator's own snapshot is its
+// routing.
+func Infer[T, In, Out, O any](s *operators.Subtask, spec Spec[T, In, Out, O], to Outputs[T, Out, O]) (in operators.Consumer[T], queue func(Routing)) {
 	spec.setDefaults()
 	n := &infer[T, In, Out, O]{
-		s: s, spec: spec, w: base.MinTime, told: base.MinTime, wake: base.MaxTime, batch: batcher.New(spec.Batch), last: map[uint64]*call[T, Out]{},
+		s: s, spec: spec, w: base.MinTime, told: base.MinTime, wake: base.MaxTime, last: map[uint64]*call[T, Out]{},
 	}
+	n.shadows.wanted = to.Shadows != nil
+	n.register()
 	n.ctx, n.stop = context.WithCancel(s.Env.Ctx)
 	operators.Branch(s, func() *infer[T, In, Out, O] {
-		n.out = bind(s).One
-		if failed != nil {
-			n.failed = failed(s).One
+		n.out = to.Results(s).One
+		if to.Failed != nil {
+			n.failed = to.Failed(s).One
+		}
+		if to.Shadows != nil {
+			n.shadows.out = to.Shadows(s).One
 		}
 		n.op = s.Register(spec.UID)
 		return n
@@ -214,11 +248,10 @@ func Infer[T, In, Out, O any](s *operators.Subtask, spec Spec[T, In, Out, O], bi
 	})
 	if err != nil {
 		s.Fail(err)
-		return operators.Consumer[T]{One: func(*base.Meta, *T) {}}
+		return operators.Consumer[T]{One: func(*base.Meta, *T) {}}, func(Routing) {}
 	}
 	n.table = g.Namespace(0)
-	n.register()
-	return operators.Consumer[T]{One: n.one}
+	return operators.Consumer[T]{One: n.one}, n.queueRouting
 }
 
 func (s *Spec[T, In, Out, O]) setDefaults() {
@@ -234,15 +267,28 @@ func (s *Spec[T, In, Out, O]) setDefaults() {
 	if s.Batch.InFlight <= 0 || s.Batch.MaxBatch == 1 {
 		s.Batch.InFlight = s.Capacity
 	}
+	if s.ShadowCapacity <= 0 {
+		s.ShadowCapacity = DefaultShadows
+	}
+	if len(s.Arms) == 0 {
+		s.Arms, s.Routing = []Arm[In, Out]{{Client: s.Client}}, Everything("")
+	}
 }
 
+// register makes the arms and the metrics.
 func (n *infer[T, In, Out, O]) register() {
 	f := func(name string) *base.Figure { return n.s.Env.Stats.Figures.New(name, n.spec.UID, "") }
-	n.figs = figures{
-		calls: f("model_calls_total"), avoided: f("model_calls_avoided_total"), failed: f("model_failed_total"),
-		degraded: f("model_degraded_total"), flying: f("model_calls_in_flight"), pending: f("model_records_pending"),
-		lost: f("model_journal_failed_total"),
+	n.figs = figures{pending: f("model_records_pending"), lost: f("model_journal_failed_total")}
+	for _, a := range n.spec.Arms {
+		n.arms = append(n.arms, n.newLane(a.Name))
+		if n.shadows.wanted {
+			n.shadows.lanes = append(n.shadows.lanes, n.newShadowLane(a.Name))
+		}
 	}
+	if n.routed() {
+		n.figs.version, n.figs.refused = f("model_routing_version"), f("model_routings_refused_total")
+	}
+	n.follow(n.spec.Routing)
 }
 
 // UID implements operators.Node.
@@ -254,16 +300,27 @@ func (n *infer[T, In, Out, O]) Open() error {
 	env := n.s.Env
 	n.epoch = n.s.Restored()
 	n.label = n.epoch + 1
-	var err error
-	if n.client, err = n.spec.Client(Env{
-		Job: env.JobName, Operator: n.spec.UID, Subtask: env.Index, Clock: env.Clock, Logger: env.Logger, Figures: &env.Stats.Figures,
-	}); err != nil {
-		return base.Fatal(&base.Error{
-			Code: "WEIR-0731", What: "the client of a model cannot be made", Where: "operator " + n.spec.UID, Cause: err,
-			Next: "correct the configuration of the model",
+	for i, a := range n.spec.Arms {
+		client, err := a.Client(Env{
+			Job: env.JobName, Operator: n.spec.UID, Arm: a.Name, Subtask: env.Index, Clock: env.Clock, Logger: env.Logger, Figures: &env.Stats.Figures,
 		})
+		if err != nil {
+			where := "operator " + n.spec.UID
+			if a.Name != "" {
+				where += ", arm " + a.Name
+			}
+			return base.Fatal(&base.Error{
+				Code: "WEIR-0731", What: "the client of a model cannot be made", Where: where, Cause: err,
+				Next: "correct the configuration of the model",
+			})
+		}
+		n.arms[i].client = client
+		if n.shadows.wanted {
+			n.shadows.lanes[i].client = client
+		}
 	}
 	if env.Journal != "" {
+		var err error
 		n.log, err = journal.Open(journal.Options{
 			Dir: filepath.Join(env.Journal, filepath.FromSlash(n.spec.UID)), Subtask: env.Index, Parallelism: env.Parallelism, Epoch: n.epoch,
 			Keep: env.Range.Contains, Freed: env.Wake, Logger: env.Logger,
@@ -306,9 +363,11 @@ func (n *infer[T, In, Out, O]) Close() error {
 	if n.log != nil {
 		err = n.log.Close()
 	}
-	if c, ok := n.client.(io.Closer); ok {
-		if cerr := c.Close(); err == nil {
-			err = cerr
+	for _, l := range n.arms {
+		if c, ok := l.client.(io.Closer); ok {
+			if cerr := c.Close(); err == nil {
+				err = cerr
+			}
 		}
 	}
 	return err

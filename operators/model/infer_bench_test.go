@@ -61,15 +61,16 @@ func benchInfer(b *testing.B, size int, journaled bool) {
 	in, _ := codec.For[item]()
 	out, _ := codec.For[float64]()
 	n := 0
-	operators.Head(s, model.Infer(s, model.Spec[item, uint64, float64, float64]{
+	consumer, _ := model.Infer(s, model.Spec[item, uint64, float64, float64]{
 		UID: "ask", In: in, Out: out, Order: model.Unordered, Capacity: 4096,
 		Batch:   model.Batching{MaxBatch: size, MaxDelay: -1, InFlight: 8},
 		Request: func(i *item) uint64 { return uint64(i.N) },
 		Client:  func(model.Env) (model.Client[uint64, float64], error) { return atOnce{}, nil },
 		Make:    func(_ *item, r *model.Result[float64], o *float64) bool { *o = r.Out; return true },
-	}, func(*operators.Subtask) operators.Consumer[float64] {
+	}, model.Outputs[item, float64, float64]{Results: func(*operators.Subtask) operators.Consumer[float64] {
 		return operators.Consumer[float64]{One: func(*base.Meta, *float64) { n++ }}
-	}, nil))
+	}})
+	operators.Head(s, consumer)
 	if err := back.Restore(context.Background(), nil); err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators/model/journal"
@@ -13,6 +14,7 @@ import (
 
 // flight is one batch of calls under way.
 type flight[T, In, Out any] struct {
+	lane           *lane[T, In, Out]
 	of             []*call[T, Out]
 	calls          []Call[In]
 	hashes         []uint64
@@ -31,30 +33,41 @@ func identity(m *base.Meta, encoded []byte) (id journal.ID) {
 	return id
 }
 
-// key is the idempotency key: job, operator, origin, hash of the record.
-func (n *infer[T, In, Out, O]) key(id journal.ID) string {
-	return n.s.Env.JobUID + "/" + n.name(id)
+// key is the idempotency key: job, operator, origin, hash of the record, and the arm,
+// for two models may stand behind one endpoint.
+func (n *infer[T, In, Out, O]) key(c *call[T, Out]) string {
+	k := n.s.Env.JobUID + "/" + n.name(c)
+	if c.arm != "" {
+		k += "/" + c.arm
+	}
+	return k
 }
 
-func (n *infer[T, In, Out, O]) name(id journal.ID) string {
-	u := func(i int) uint64 { return binary.BigEndian.Uint64(id[i:]) }
-	o := base.Origin{Split: u(0), Pos: u(8), Emit: u(16)}
-	return fmt.Sprintf("%s/%v-%016x", n.spec.UID, o, u(24))
+func (n *infer[T, In, Out, O]) name(c *call[T, Out]) string {
+	if c.name == "" {
+		u := func(i int) uint64 { return binary.BigEndian.Uint64(c.id[i:]) }
+		o := base.Origin{Split: u(0), Pos: u(8), Emit: u(16)}
+		c.name = fmt.Sprintf("%s/%v-%016x", n.spec.UID, o, u(24))
+	}
+	return c.name
 }
 
 // start makes a batch of calls.
-func (n *infer[T, In, Out, O]) start(of []*call[T, Out], now int64) {
-	f := &flight[T, In, Out]{of: of, started: now, calls: make([]Call[In], len(of)), hashes: make([]uint64, len(of))}
+func (n *infer[T, In, Out, O]) start(l *lane[T, In, Out], of []*call[T, Out], now int64) {
+	f := &flight[T, In, Out]{lane: l, of: of, started: now, calls: make([]Call[In], len(of)), hashes: make([]uint64, len(of))}
 	for i, c := range of {
 		n.s.InHand(n.op, &c.meta)
 		c.phase = flies
 		c.attempt++
-		f.calls[i] = Call[In]{Key: n.key(c.id), Attempt: c.attempt, In: n.spec.Request(&c.val)}
+		f.calls[i] = Call[In]{Key: n.key(c), Attempt: c.attempt, In: n.spec.Request(&c.val)}
 		f.hashes[i] = c.meta.Hash
 	}
-	n.flying += len(of)
+	l.flying += len(of)
+	if !l.shadow {
+		n.flying += len(of)
+	}
 	n.busy.Add(int64(len(of)))
-	n.figs.calls.Add(int64(len(of)))
+	l.figs.calls.Add(int64(len(of)))
 	n.wg.Go(func() { n.fly(f) })
 }
 
@@ -65,7 +78,7 @@ var errDeadline = errors.New("the deadline of the call has passed")
 func (n *infer[T, In, Out, O]) fly(f *flight[T, In, Out]) {
 	ctx, cancel := context.WithCancelCause(n.ctx)
 	timer := n.s.Env.Clock.AfterFunc(n.spec.Deadline, func() { cancel(errDeadline) })
-	results, err := n.invoke(ctx, f.calls)
+	results, err := n.invoke(ctx, f.lane.client, f.calls)
 	timer.Stop()
 	late := errors.Is(context.Cause(ctx), errDeadline)
 	cancel(nil)
@@ -73,23 +86,30 @@ func (n *infer[T, In, Out, O]) fly(f *flight[T, In, Out]) {
 		return
 	}
 	results = n.complete(f, results, err, late)
+	f.ended = n.s.Env.Clock.Mono()
+	for i := range results {
+		results[i].Asked = Asked{Latency: time.Duration(f.ended - f.of[i].took)}
+	}
+	if f.lane.shadow {
+		n.shadowed(f, results)
+		return
+	}
 	recs, err := n.records(f, results)
 	if err != nil {
 		n.s.Env.Logger.Error("a result of a model cannot be encoded", "operator", n.spec.UID, "error", err)
 	}
-	f.ended = n.s.Env.Clock.Mono()
 	n.arrive(f, results, recs)
 }
 
 // invoke calls the client, whose panics are failures.
-func (n *infer[T, In, Out, O]) invoke(ctx context.Context, calls []Call[In]) (results []Result[Out], err error) {
+func (n *infer[T, In, Out, O]) invoke(ctx context.Context, client Client[In, Out], calls []Call[In]) (results []Result[Out], err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			n.s.Env.Logger.Error("the client of a model panicked", "operator", n.spec.UID, "panic", r, "stack", string(debug.Stack()))
 			results, err = nil, &Failure{Kind: Permanent, What: fmt.Sprintf("the client panicked: %v", r)}
 		}
 	}()
-	return n.client.Invoke(ctx, calls)
+	return client.Invoke(ctx, calls)
 }
 
 // complete makes a result for every call of what the client returned.
@@ -136,7 +156,7 @@ func (n *infer[T, In, Out, O]) records(f *flight[T, In, Out], results []Result[O
 				continue
 			}
 		}
-		recs[i] = journal.Record{ID: f.of[i].id, Hash: f.hashes[i], Data: data}
+		recs[i] = journal.Record{ID: f.of[i].journalID(), Hash: f.hashes[i], Data: data}
 	}
 	return recs, err
 }

@@ -125,12 +125,17 @@ type rig struct {
 	out    []string
 	metas  []base.Meta
 	failed []model.Failed[item]
-	snaps  chan state.Snapshot
-	w      *world
-	back   *state.Backend
-	stats  *base.TaskStats
-	close  func()
-	pos    uint64
+	// shadows and shadowTimes are what shadows said, and when.
+	shadows     []model.Shadow[answer]
+	shadowTimes []int64
+	queue       func(model.Routing)
+	ops         map[string][]byte // of the last checkpoint
+	snaps       chan state.Snapshot
+	w           *world
+	back        *state.Backend
+	stats       *base.TaskStats
+	close       func()
+	pos         uint64
 }
 
 type spec = model.Spec[item, string, answer, outcome]
@@ -199,13 +204,20 @@ func newRig(t *testing.T, o setup) *rig {
 	if o.drop {
 		failed = nil
 	}
-	c := model.Infer(r.s, sp, func(s *operators.Subtask) operators.Consumer[outcome] {
+	results := func(s *operators.Subtask) operators.Consumer[outcome] {
 		edge := operators.ToEdge[outcome](s, 0, operators.Partition{})
 		return operators.Consumer[outcome]{One: func(m *base.Meta, v *outcome) {
 			r.out, r.metas = append(r.out, v.ID), append(r.metas, *m)
 			edge.One(m, v)
 		}}
-	}, failed)
+	}
+	shadows := func(*operators.Subtask) operators.Consumer[model.Shadow[answer]] {
+		return operators.Consumer[model.Shadow[answer]]{One: func(m *base.Meta, v *model.Shadow[answer]) {
+			r.shadows, r.shadowTimes = append(r.shadows, *v), append(r.shadowTimes, m.Time)
+		}}
+	}
+	c, queue := model.Infer(r.s, sp, model.Outputs[item, answer, outcome]{Results: results, Failed: failed, Shadows: shadows})
+	r.queue = queue
 	operators.Head(r.s, c)
 	r.must(r.s.Err())
 	r.must(r.back.Restore(context.Background(), r.w.chain))

@@ -16,7 +16,7 @@ import (
 // the snapshot, with its result if that has arrived, also if the journal has yet to
 // write it.
 func (n *infer[T, In, Out, O]) Barrier(e base.Epoch) error {
-	n.batch.Cut()
+	n.cut()
 	n.epoch = e
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -35,6 +35,7 @@ func (n *infer[T, In, Out, O]) Barrier(e base.Epoch) error {
 	if n.log != nil {
 		n.log.Barrier(e)
 	}
+	n.reroute()
 	return nil
 }
 
@@ -77,6 +78,7 @@ func (n *infer[T, In, Out, O]) restore() error {
 	})
 	for _, c := range calls {
 		n.seq = max(n.seq, c.seq)
+		n.settle(c)
 		n.add(c)
 	}
 	return nil
@@ -91,9 +93,10 @@ func stateKey(id journal.ID, seq uint64) []byte {
 }
 
 // The form of a record in the state: version, flags, hash of the record as encoded
-// when it came, event time, ingest time, attempts, headers, record, result.
+// when it came, event time, ingest time, attempts, arm, its weight, version of the
+// routing, headers, record, result. Version 1 had no arm, weight and routing.
 const (
-	stateVersion = 1
+	stateVersion = 2
 	hasResult    = 1
 )
 
@@ -107,6 +110,9 @@ func (n *infer[T, In, Out, O]) appendState(dst []byte, c *call[T, Out]) ([]byte,
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.meta.Time))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.meta.Ingest))
 	dst = binary.AppendUvarint(dst, uint64(c.attempt))
+	dst = appendString(dst, c.arm)
+	dst = binary.AppendUvarint(dst, uint64(c.weight))
+	dst = binary.AppendUvarint(dst, c.routing)
 	var h base.Headers
 	if c.meta.Headers != nil {
 		h = *c.meta.Headers
@@ -135,12 +141,16 @@ func (n *infer[T, In, Out, O]) readState(c *call[T, Out], hash uint64, key, val 
 	c.meta.Hash, c.meta.Origin = hash, base.Origin{Split: u(0), Pos: u(8), Emit: u(16)}
 	r := reader{b: val}
 	version, flags := r.byte(), r.byte()
-	if r.err == nil && version != stateVersion {
+	if r.err == nil && (version < 1 || version > stateVersion) {
 		return fmt.Errorf("the record has version %d; this program knows %d", version, stateVersion)
 	}
 	copy(c.id[24:], r.take(8))
 	c.meta.Time, c.meta.Ingest = int64(r.word()), int64(r.word())
 	c.attempt = int(r.uvarint())
+	c.weight = FullWeight
+	if version > 1 {
+		c.arm, c.weight, c.routing = r.string(), uint32(r.uvarint()), r.uvarint()
+	}
 	if k := r.uvarint(); k > 0 && r.err == nil {
 		h := make(base.Headers, 0, min(k, 64))
 		for ; k > 0 && r.err == nil; k-- {
@@ -162,11 +172,12 @@ func (n *infer[T, In, Out, O]) readState(c *call[T, Out], hash uint64, key, val 
 	return nil
 }
 
-// The form of a result in the state and in the journal: version, flags, then either
-// model version, maker, tokens in, tokens out, and the prediction, or, for a failure,
-// kind, status, retry-after in nanoseconds, and text.
+// The form of a result in the state and in the journal: version, flags, latency in
+// nanoseconds, then either model version, maker, tokens in, tokens out, and the
+// prediction, or, for a failure, kind, status, retry-after in nanoseconds, and text.
+// Version 1 had no latency.
 const (
-	resultVersion = 1
+	resultVersion = 2
 
 	isFailure  = 1
 	isDegraded = 2
@@ -192,12 +203,13 @@ func (n *infer[T, In, Out, O]) encodeResult(dst []byte, r *Result[Out]) (out []b
 	}
 	if r.Err != nil {
 		f := asFailure(r.Err)
-		dst = append(dst, resultVersion, flags|isFailure, byte(f.Kind))
+		dst = binary.AppendVarint(append(dst, resultVersion, flags|isFailure), int64(r.Latency))
+		dst = append(dst, byte(f.Kind))
 		dst = binary.AppendVarint(dst, int64(f.Status))
 		dst = binary.AppendVarint(dst, int64(f.RetryAfter))
 		return appendString(dst, f.Error()), nil
 	}
-	dst = append(dst, resultVersion, flags)
+	dst = binary.AppendVarint(append(dst, resultVersion, flags), int64(r.Latency))
 	dst = appendString(appendString(dst, r.Version), r.By)
 	dst = binary.AppendVarint(dst, r.Usage.InputTokens)
 	dst = binary.AppendVarint(dst, r.Usage.OutputTokens)
@@ -208,8 +220,11 @@ func (n *infer[T, In, Out, O]) decodeResult(b []byte, res *Result[Out]) error {
 	*res = Result[Out]{}
 	r := reader{b: b}
 	version, flags := r.byte(), r.byte()
-	if r.err == nil && version != resultVersion {
+	if r.err == nil && (version < 1 || version > resultVersion) {
 		return fmt.Errorf("the result has version %d", version)
+	}
+	if version > 1 {
+		res.Latency = time.Duration(r.varint())
 	}
 	res.Degraded, res.Cached = flags&isDegraded != 0, flags&isCached != 0
 	if flags&isFailure != 0 {

@@ -1,12 +1,10 @@
 package model
 
 import (
-	"math"
 	"slices"
 
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators"
-	"github.com/weirflow/weir/operators/model/batcher"
 )
 
 var _ operators.Async = (*infer[int, int, int, int])(nil)
@@ -16,11 +14,14 @@ func (n *infer[T, In, Out, O]) one(m *base.Meta, v *T) {
 	n.s.InHand(n.op, m)
 	n.enc = n.spec.In.Append(n.enc[:0], v)
 	n.seq++
-	n.add(&call[T, Out]{seq: n.seq, since: n.w, id: identity(m, n.enc), meta: *m, val: *v})
+	c := &call[T, Out]{seq: n.seq, since: n.w, id: identity(m, n.enc), meta: *m, val: *v, choice: n.choose(m.Hash)}
+	n.add(c)
+	n.shade(c)
 }
 
 // add takes a record up: it waits to be asked for, unless the journal knows the answer.
 func (n *infer[T, In, Out, O]) add(c *call[T, Out]) {
+	c.took = n.s.Env.Clock.Mono()
 	n.all = append(n.all, c)
 	n.live++
 	n.figs.pending.Set(int64(n.live))
@@ -34,8 +35,7 @@ func (n *infer[T, In, Out, O]) add(c *call[T, Out]) {
 		n.finish(c)
 		return
 	}
-	n.waiting = append(n.waiting, c)
-	n.batch.Add(n.s.Env.Clock.Mono())
+	n.arms[c.lane].wait(c, c.took)
 }
 
 // lookUp takes the result from the journal of an earlier run.
@@ -43,12 +43,12 @@ func (n *infer[T, In, Out, O]) lookUp(c *call[T, Out]) bool {
 	if n.log == nil || n.log.Left() == 0 {
 		return false
 	}
-	data, ok := n.log.Take(c.id)
+	data, ok := n.log.Take(c.journalID())
 	if !ok || n.decodeResult(data, &c.res) != nil {
 		return false
 	}
 	c.arrived = true
-	n.figs.avoided.Add(1)
+	n.arms[c.lane].figs.avoided.Add(1)
 	return true
 }
 
@@ -63,14 +63,15 @@ func (n *infer[T, In, Out, O]) finish(c *call[T, Out]) {
 // Advance implements operators.Watermarker. The watermark goes on once all records that
 // are here have left.
 func (n *infer[T, In, Out, O]) Advance(w base.Timestamp, _ int64) bool {
-	n.w = w
 	if w == base.MaxTime {
-		n.batch.Cut()
+		n.shadows.before = n.w
+		n.cut()
 	}
+	n.w = w
 	return true
 }
 
-// Passed implements operators.Async.
+// Passed implements operators.Async. Only the end of input waits for shadows.
 func (n *infer[T, In, Out, O]) Passed() base.Timestamp {
 	for n.head < len(n.all) && n.all[n.head].phase == left {
 		n.all[n.head] = nil
@@ -78,13 +79,16 @@ func (n *infer[T, In, Out, O]) Passed() base.Timestamp {
 	}
 	if n.head == len(n.all) {
 		n.all, n.head = n.all[:0], 0
+		if n.w == base.MaxTime && n.shadows.live > 0 {
+			return n.shadows.before
+		}
 		return n.w
 	}
 	return n.all[n.head].since
 }
 
 // Pending implements operators.Async.
-func (n *infer[T, In, Out, O]) Pending() int { return n.live }
+func (n *infer[T, In, Out, O]) Pending() int { return n.live + n.shadows.live }
 
 // Busy implements operators.Async.
 func (n *infer[T, In, Out, O]) Busy() bool { return n.busy.Load() > 0 }
@@ -108,10 +112,9 @@ func (n *infer[T, In, Out, O]) ProcessingTime(base.Timestamp) base.Timestamp {
 // Turn implements operators.Async.
 func (n *infer[T, In, Out, O]) Turn(deadline int64) (again bool) {
 	n.collect()
-	again = n.emit(deadline)
+	again = n.emit(deadline) || n.emitShadows(deadline)
 	n.compact()
 	n.send()
-	n.figs.flying.Set(int64(n.flying))
 	if n.log != nil {
 		n.figs.lost.Set(n.log.Failed())
 	}
@@ -125,15 +128,21 @@ func (n *infer[T, In, Out, O]) collect() {
 	n.answered = nil
 	n.mu.Unlock()
 	for _, f := range answered {
+		l := f.lane
 		switch {
 		case f.failed:
-			n.batch.Failed()
+			l.batch.Failed()
 		default:
-			n.batch.Done(f.ended, len(f.of), f.started)
+			l.batch.Done(f.ended, len(f.of), f.started)
 		}
-		n.flying -= len(f.of)
-		for _, c := range f.of {
-			n.finish(c)
+		l.flying -= len(f.of)
+		if l.shadow {
+			n.shadows.ready = append(n.shadows.ready, f.of...)
+		} else {
+			n.flying -= len(f.of)
+			for _, c := range f.of {
+				n.finish(c)
+			}
 		}
 		n.busy.Add(-int64(len(f.of)))
 	}
@@ -189,8 +198,9 @@ func (n *infer[T, In, Out, O]) handOn(c *call[T, Out]) {
 		n.fail(c)
 	} else {
 		if c.res.Degraded {
-			n.figs.degraded.Add(1)
+			n.arms[c.lane].figs.degraded.Add(1)
 		}
+		c.res.Asked = n.asked(c)
 		if n.spec.Make(&c.val, &c.res, &n.o) {
 			n.out(&c.meta, &n.o)
 		}
@@ -200,13 +210,13 @@ func (n *infer[T, In, Out, O]) handOn(c *call[T, Out]) {
 
 // fail hands on a record that has failed.
 func (n *infer[T, In, Out, O]) fail(c *call[T, Out]) {
-	n.figs.failed.Add(1)
+	n.arms[c.lane].figs.failed.Add(1)
 	if n.failed == nil {
 		return
 	}
 	fail := asFailure(c.res.Err)
 	n.f = Failed[T]{
-		Record: c.val, Key: n.name(c.id), Kind: fail.Kind.String(), Status: fail.Status, What: fail.Error(), Attempts: max(c.attempt, 1),
+		Record: c.val, Key: n.name(c), Arm: c.arm, Routing: c.routing, Kind: fail.Kind.String(), Status: fail.Status, What: fail.Error(), Attempts: max(c.attempt, 1),
 	}
 	n.failed(&c.meta, &n.f)
 }
@@ -240,26 +250,4 @@ func (n *infer[T, In, Out, O]) compact() {
 	}
 	n.all = slices.DeleteFunc(n.all, func(c *call[T, Out]) bool { return c == nil || c.phase == left })
 	n.head = 0
-}
-
-// send asks for what waits, as far as the capacity and the batcher let it.
-func (n *infer[T, In, Out, O]) send() {
-	n.wake = base.MaxTime
-	for n.flying < n.spec.Capacity && len(n.waiting) > 0 && n.s.Err() == nil {
-		now := n.s.Env.Clock.Mono()
-		k, wait := n.batch.Ready(now)
-		if k == 0 {
-			if wait < batcher.Forever && wait < math.MaxInt64 {
-				n.wake = base.AddTime(n.s.Env.Clock.Now(), int64(wait))
-			}
-			return
-		}
-		k = min(k, n.spec.Capacity-n.flying)
-		n.batch.Take(k)
-		n.start(slices.Clone(n.waiting[:k]), now)
-		clear(n.waiting[:k])
-		if n.waiting = n.waiting[k:]; len(n.waiting) == 0 {
-			n.waiting = nil
-		}
-	}
 }

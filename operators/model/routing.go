@@ -3,8 +3,10 @@ package model
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/codec"
 )
 
 // FullWeight is the sum of the weights of a Routing: a weight is in hundredths of a
@@ -59,6 +61,90 @@ func (r Routing) Validate(arms []string) error {
 	return nil
 }
 
+// Everything is the routing, of version 0, by which one arm answers for all keys.
+func Everything(arm string) Routing {
+	return Routing{Arms: []Share{{Arm: arm, Weight: FullWeight}}}
+}
+
+// Bucket is the place of a key, 0 to FullWeight-1, in an operator: the same in every
+// run, at any parallelism, and another one, independent of it, in another operator. hash
+// is the key's hash, which also places the key on a subtask; the bucket does not depend
+// on where that is.
+func Bucket(operator string, hash uint64) uint32 {
+	return uint32(base.Mix(base.HashString("arm of "+operator), hash) % FullWeight)
+}
+
+// Pick returns the share that a bucket belongs to: the first one with which the sum of
+// the weights exceeds the bucket. ok is false if there is none, as in a routing that is
+// not valid.
+func (r Routing) Pick(bucket uint32) (s Share, ok bool) {
+	i := r.pick(bucket)
+	if i < 0 {
+		return Share{}, false
+	}
+	return r.Arms[i], true
+}
+
+func (r *Routing) pick(bucket uint32) int {
+	sum := uint32(0)
+	for i := range r.Arms {
+		if sum += r.Arms[i].Weight; bucket < sum {
+			return i
+		}
+	}
+	return -1
+}
+
+// Asked is what the operator knows about a call and adds to its result. What a client
+// sets there is overwritten.
+type Asked struct {
+	// ID names the record that was asked about: the idempotency key of the call without
+	// the job's UID and the arm; see Prediction.
+	ID string
+	// Model is the name of the operator, Arm the arm that the record was routed to, ""
+	// in an operator without arms.
+	Model, Arm string
+	// Propensity is the share of the arm, 0 to 1, in the routing of version Routing, by
+	// which the record was routed. It is 1 without arms.
+	Propensity float64
+	Routing    uint64
+	// At is the event time of the record.
+	At base.Timestamp
+	// Latency is the time from when the operator took the record to the answer. It is
+	// not the same in a replay; that of a record that was in flight at a restart begins
+	// anew.
+	Latency time.Duration
+}
+
+// Shadow is what a shadow arm said about a record, or that it failed. The primary, the
+// answer that counts, has the same ID.
+type Shadow[Out any] struct {
+	ID string `msgpack:"id" json:"id"`
+	// Model is the operator's name, Arm the shadow arm, ModelVersion the version that
+	// its model says it has, and Primary the arm that the record was routed to.
+	Model        string `msgpack:"model" json:"model"`
+	ModelVersion string `msgpack:"model_version,omitempty" json:"model_version,omitempty"`
+	Arm          string `msgpack:"arm" json:"arm"`
+	Primary      string `msgpack:"primary" json:"primary"`
+	// Routing is the version of the routing that asked for the shadow.
+	Routing uint64 `msgpack:"routing" json:"routing"`
+	// Out is the answer, if Kind is "".
+	Out Out `msgpack:"out" json:"out"`
+	// Kind is that of a failure, as in Failed, with its Status and What.
+	Kind   string `msgpack:"kind,omitempty" json:"kind,omitempty"`
+	Status int    `msgpack:"status,omitempty" json:"status,omitempty"`
+	What   string `msgpack:"what,omitempty" json:"what,omitempty"`
+	// Degraded, By and Cached are as in Result.
+	Degraded bool   `msgpack:"degraded,omitempty" json:"degraded,omitempty"`
+	By       string `msgpack:"by,omitempty" json:"by,omitempty"`
+	Cached   bool   `msgpack:"cached,omitempty" json:"cached,omitempty"`
+	// LatencyMicros is the time from when the operator took the record to the answer,
+	// in microseconds.
+	LatencyMicros int64 `msgpack:"latency_us" json:"latency_us"`
+	// At is the event time of the record.
+	At base.Timestamp `msgpack:"at" json:"at"`
+}
+
 // EnvelopeVersion is the version of Prediction as it is now.
 const EnvelopeVersion = 1
 
@@ -94,3 +180,35 @@ type Prediction[F, Out any] struct {
 	// At is the event time of the record.
 	At base.Timestamp `msgpack:"at" json:"at"`
 }
+
+// FeatureLog says what a prediction holds of the model's input.
+type FeatureLog uint8
+
+const (
+	// FeatureValues: the input.
+	FeatureValues FeatureLog = 1 << iota
+	// FeatureHash: the XXH64 of the input's encoding, to tell whether two predictions
+	// were made of the same. An input with maps has no encoding of its own, and so no
+	// hash to go by.
+	FeatureHash
+)
+
+// Predicted puts a result, whose Err is nil, into an envelope. inputs encodes the
+// features; it is needed for FeatureHash only.
+func Predicted[F, Out any](r *Result[Out], features F, log FeatureLog, inputs *codec.Codec[F]) Prediction[F, Out] {
+	p := Prediction[F, Out]{
+		V: EnvelopeVersion, ID: r.ID, Model: r.Model, ModelVersion: r.Version, Arm: r.Arm, Propensity: r.Propensity, Routing: r.Routing,
+		Out: r.Out, Degraded: r.Degraded, By: r.By, Cached: r.Cached, LatencyMicros: r.Latency.Microseconds(), At: r.At,
+	}
+	if log&FeatureValues != 0 {
+		p.Features = &features
+	}
+	if log&FeatureHash != 0 {
+		p.FeatureHash = base.HashKey(inputs.Append(nil, &features))
+	}
+	return p
+}
+
+// Bare returns the prediction: it is the function for weir.Predict that makes nothing
+// else of it.
+func Bare[T, F, Out any](_ T, p Prediction[F, Out]) Prediction[F, Out] { return p }
