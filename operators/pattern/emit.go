@@ -148,6 +148,7 @@ func (m *Matcher[T]) emit(k *Key[T], at int64, byTime bool, out *Output[T]) erro
 	defer func() {
 		clear(m.done)
 		m.done = m.done[:0]
+		m.release()
 	}()
 	if m.p.skip.Kind == NoSkip {
 		m.emitAll(at, byTime, out)

@@ -15,6 +15,7 @@ type evaluator[T any] struct {
 	fieldHit []int32
 	fieldOf  []int32 // expression → field, -1
 	evals    int64
+	work     work[T]
 }
 
 func newEvaluator[T any](t *exprTable[T]) *evaluator[T] {
@@ -40,6 +41,7 @@ func (e *evaluator[T]) grow() {
 // begin takes up an event.
 func (e *evaluator[T]) begin(v *T, at Moment) {
 	e.val, e.at = v, at
+	e.work.arena = e.work.arena[:0]
 	e.event++
 	if e.gen++; e.gen == 1<<31 {
 		clear(e.memo)

@@ -67,6 +67,8 @@ func (r *run[T]) last() int64 { return r.path.ev.id.ts }
 type bucket[T any] struct {
 	runs   []run[T]
 	active bool // listed in Key.active
+	// ordered is how many runs are in order while others are being put in; 0: all.
+	ordered int32
 }
 
 // waiting is an event that waits for the watermark.
@@ -167,7 +169,7 @@ func (m *Matcher[T]) insert(k *Key[T], runs []run[T]) {
 		k.due = math.MaxInt64
 	}
 	k.live += len(runs)
-	bounded := m.p.window > 0 || m.p.prevs
+	bounded, many := m.p.window > 0 || m.p.prevs, len(runs) > fewRuns
 	for i := range runs {
 		r := &runs[i]
 		b := &k.buckets[r.node]
@@ -175,30 +177,16 @@ func (m *Matcher[T]) insert(k *Key[T], runs []run[T]) {
 			b.active = true
 			k.active = append(k.active, r.node)
 		}
-		b.put(r)
+		m.put(b, r, many)
 		if bounded {
 			k.due = min(k.due, m.p.expiry(r))
 		}
 	}
-}
-
-// put inserts a run; mostly it is the last.
-func (b *bucket[T]) put(r *run[T]) {
-	n := len(b.runs)
-	b.runs = append(b.runs, *r)
-	if n == 0 || !r.before(&b.runs[n-1]) {
-		return
-	}
-	lo, hi := 0, n
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); r.before(&b.runs[mid]) {
-			hi = mid
-		} else {
-			lo = mid + 1
+	if many {
+		for _, n := range k.active {
+			k.buckets[n].mix(&m.aside)
 		}
 	}
-	copy(b.runs[lo+1:], b.runs[lo:n])
-	b.runs[lo] = *r
 }
 
 // cut removes the first n runs.

@@ -28,6 +28,14 @@ func (m *Matcher[T]) bound(k *Key[T]) error {
 
 // shed drops n runs, those that started first or last.
 func (m *Matcher[T]) shed(k *Key[T], n int) {
+	if oldest := m.p.opts.limits.Overflow == DropOldest; !m.p.exact() && len(k.done) == 0 {
+		if oldest {
+			k.oldestRuns(n)
+		} else {
+			k.newest(n)
+		}
+		return
+	}
 	all := make([]run[T], 0, k.live+len(k.heap)+len(k.done))
 	for _, a := range k.active {
 		all = append(all, k.buckets[a].runs...)

@@ -3,7 +3,6 @@ package pattern
 import (
 	"errors"
 	"math"
-	"slices"
 )
 
 // Matcher steps the keys of one program. It belongs to one goroutine.
@@ -12,20 +11,33 @@ type Matcher[T any] struct {
 	eval  *evaluator[T]
 	stats Stats
 
-	rec   *record[T] // of the event in hand, made when a run accepts it
-	id    eventID
-	stack []uint16
-	// arena holds the open edges of the decisions about the event in hand, cached
-	// those of nodes where they are the same for all runs.
-	arena  []open
+	*work[T] // of the evaluator
+	id       eventID
+	// cached holds the decisions of nodes where they are the same for all runs.
 	cached []decision
-	moved  []mover[T]
 	// noEntry says that runs do not begin here: they come from those that are shared.
 	noEntry bool
 	acted   bool // the event in hand has changed the key, or found something
-	born    []run[T]
-	thin    []eventID // starts whose runs need new intervals
-	done    []run[T]
+}
+
+// work is what matchers work with while they have an event in hand. Those of a set
+// share it, so that it stays close to the processor.
+type work[T any] struct {
+	rec   *record[T] // of the event in hand, made when a run accepts it
+	stack []uint16
+	// arena holds the open edges of the decisions about the event in hand.
+	arena []open
+	moved []mover[T]
+	born  []run[T]
+	thin  []eventID // starts whose runs need new intervals
+	done  []run[T]
+	ends  []int // of the parts of moved, one for each node, that are in order
+	aside []run[T]
+	// last is the event in hand as matches that are complete with it have it, spare
+	// holds links for these: both are only used until the matches are emitted.
+	last  record[T]
+	spare []*link[T]
+	used  int // of spare
 }
 
 // Stats counts what a Matcher has done, for metrics.
@@ -87,7 +99,7 @@ func NewMatcher[T any](p *Program[T]) *Matcher[T] {
 }
 
 func newMatcher[T any](p *Program[T], e *evaluator[T]) *Matcher[T] {
-	return &Matcher[T]{p: p, eval: e, cached: make([]decision, len(p.nodes))}
+	return &Matcher[T]{p: p, eval: e, work: &e.work, cached: make([]decision, len(p.nodes))}
 }
 
 // Stats returns what the Matcher has counted.
@@ -111,9 +123,9 @@ func (m *Matcher[T]) Process(k *Key[T], ts, processing int64, v *T, out *Output[
 // take steps the runs for the event that the evaluator holds.
 func (m *Matcher[T]) take(k *Key[T], ts int64, out *Output[T]) error {
 	m.stats.Events++
-	m.rec, m.arena = nil, m.arena[:0]
+	m.rec = nil
 	m.id = k.number(ts)
-	m.born, m.done = m.born[:0], m.done[:0]
+	m.born, m.done, m.used = m.born[:0], m.done[:0], 0
 	if m.p.exact() {
 		m.acted = true
 		m.stepHeap(k)
@@ -135,33 +147,25 @@ func (p *Program[T]) exact() bool { return p.opts.flink && !p.opts.buckets }
 // step moves the runs that the event concerns. A bucket whose runs all drop the
 // event and stay is not looked at further.
 func (m *Matcher[T]) step(k *Key[T]) {
-	m.moved = m.moved[:0]
-	sources := 0
+	m.moved, m.ends = m.moved[:0], m.ends[:0]
+	changed := false
 	for _, n := range k.active {
-		if m.stepBucket(k, n) {
-			sources++
+		from := len(m.moved)
+		changed = m.stepBucket(k, n) || changed
+		if len(m.moved) > from {
+			m.ends = append(m.ends, len(m.moved))
 		}
 	}
-	if sources > 0 {
+	if changed {
 		k.settle()
 	}
-	if sources > 1 {
-		slices.SortFunc(m.moved, func(a, b mover[T]) int {
-			if a.run.before(&b.run) {
-				return -1
-			}
-			return 1
-		})
-	}
-	for i := range m.moved {
-		m.apply(&m.moved[i].run, m.moved[i].dec, false)
-	}
+	m.applyMoved()
 	clear(m.moved)
 	if !m.noEntry {
 		entry := run[T]{node: m.p.start}
 		m.apply(&entry, m.decide(m.p.start, nil), true)
 	}
-	m.acted = sources > 0 || len(m.born) > 0 || len(m.done) > 0
+	m.acted = changed || len(m.born) > 0 || len(m.done) > 0
 	m.insert(k, m.born)
 	clear(m.born)
 	for _, start := range m.thin {
@@ -321,7 +325,7 @@ func (m *Matcher[T]) apply(r *run[T], d decision, entry bool) {
 			if o.to == r.node && d.stays && !m.p.exact() {
 				continue // it has not been taken out
 			}
-		} else if !m.extend(&next, o.stage, entry) {
+		} else if final := m.p.nodes[o.to].kind == finalNode; !m.extend(&next, o.stage, entry, final) {
 			continue
 		}
 		if m.p.nodes[o.to].kind == finalNode {
@@ -342,12 +346,27 @@ func (m *Matcher[T]) apply(r *run[T], d decision, entry bool) {
 }
 
 // extend lets a run accept the event in hand into a stage; false if it is as long
-// as a run may be.
-func (m *Matcher[T]) extend(r *run[T], stage uint16, entry bool) bool {
-	if m.rec == nil {
-		m.rec = &record[T]{id: m.id, val: *m.eval.val}
+// as a run may be. final says that it is complete then.
+func (m *Matcher[T]) extend(r *run[T], stage uint16, entry, final bool) bool {
+	var l *link[T]
+	switch {
+	case final && m.p.skip.Kind == NoSkip:
+		l = m.passing()
+	case entry && m.rec == nil:
+		first := &struct {
+			link link[T]
+			rec  record[T]
+		}{}
+		l, m.rec = &first.link, &first.rec
+		m.rec.id, m.rec.val = m.id, *m.eval.val
+		l.ev = m.rec
+	default:
+		if m.rec == nil {
+			m.rec = &record[T]{id: m.id, val: *m.eval.val}
+		}
+		l = &link[T]{ev: m.rec}
 	}
-	l := &link[T]{ev: m.rec, prev: r.path, stage: stage, depth: 1}
+	l.prev, l.stage, l.depth = r.path, stage, 1
 	if entry {
 		r.start = m.id
 		m.stats.Started++
@@ -355,10 +374,43 @@ func (m *Matcher[T]) extend(r *run[T], stage uint16, entry bool) bool {
 		m.stats.Overflowed++
 		return false
 	}
-	m.p.fold(l)
+	if l.ev != &m.last {
+		m.p.fold(l)
+	}
 	r.path, r.matched = l, false
 	return true
 }
+
+// passing returns a link to the event in hand that lasts until the matches are emitted.
+func (m *Matcher[T]) passing() *link[T] {
+	if m.used == len(m.spare) {
+		m.spare = append(m.spare, &link[T]{})
+	}
+	if m.used == 0 {
+		m.last = record[T]{id: m.id, val: *m.eval.val}
+	}
+	l := m.spare[m.used]
+	m.used++
+	l.ev = &m.last
+	return l
+}
+
+// release lets go of what passing has returned.
+func (m *Matcher[T]) release() {
+	if m.used == 0 {
+		return
+	}
+	for _, l := range m.spare[:m.used] {
+		*l = link[T]{}
+	}
+	if len(m.spare) > maxSpare {
+		m.spare = nil
+	}
+	m.used, m.last = 0, record[T]{}
+}
+
+// maxSpare bounds the links that are kept for matches to come.
+const maxSpare = 1024
 
 // fold gives a link the aggregates up to it.
 func (p *Program[T]) fold(l *link[T]) {

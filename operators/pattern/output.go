@@ -79,12 +79,18 @@ func (m *Match[T]) Len() int {
 func (p *Program[T]) materialize(l *link[T], at int64, byTime bool) Match[T] {
 	m := Match[T]{At: at, ByTime: byTime, End: l.ev.id.ts}
 	n := int(l.depth)
-	links := make([]*link[T], n)
+	var few [16]*link[T]
+	links := few[:]
+	if n > len(few) {
+		links = make([]*link[T], n)
+	}
+	links = links[:n]
 	for i := n - 1; i >= 0; i-- {
 		links[i], l = l, l.prev
 	}
 	m.Start = links[0].ev.id.ts
 	events := make([]T, 0, n)
+	m.Stages = make([]StageEvents[T], 0, min(n, len(p.stages)))
 	for i, l := range links {
 		if l == nil {
 			continue

@@ -112,7 +112,7 @@ type Traced[T any] struct {
 // end before ts are taken account of.
 func (m *Matcher[T]) Trace(k *Key[T], ts, processing int64, v *T) []Traced[T] {
 	m.eval.begin(v, Moment{Event: ts, Processing: processing})
-	m.arena, m.id = m.arena[:0], eventID{ts: ts}
+	m.id = eventID{ts: ts}
 	var out []Traced[T]
 	runs := k.heap
 	if !m.p.exact() {

@@ -156,12 +156,9 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		return nil
 	}
 	m.seen = s.eval.event
-	m.m.arena = m.m.arena[:0]
 	if d := m.m.decide(m.m.p.start, nil); d.hi == d.lo {
 		return nil
 	}
-	// The decision is made again, for the arena starts afresh with the event.
-	m.m.cached[m.m.p.start].event = 0
 	key := m.fresh()
 	if err := s.take(k, m, key, ts, sink); err != nil {
 		return err
