@@ -5,6 +5,7 @@
 //	go run ./benchmarks/endtoend -run jetstream
 //	go run ./benchmarks/endtoend -run latency
 //	go run ./benchmarks/endtoend -run visible
+//	go run ./benchmarks/endtoend -run modeloverload -scale 0.1
 package main
 
 import (
@@ -44,6 +45,10 @@ func measurements() []measurement {
 		{"stored", "stored bytes against changed bytes", storedBytes},
 		{"gc", "garbage collection with resident string keys", gcShare},
 		{"backpressure", "sink slowed x 10, then input x 10", backpressure},
+		{"modelbatch", "a job with a model: batches against one call for each record", modelBatching},
+		{"modeloverload", "10,000 events/s for 30 s against a model that takes 1,000/s", modelOverload},
+		{"modelflood", "100,000 events/s for 30 s against a model that takes 1,000/s", modelFlood},
+		{"modelhang", "checkpoints while 1,000 calls hang for a minute", modelHang},
 	}
 }
 
@@ -55,7 +60,14 @@ func main() {
 		}
 		return
 	}
-	names := make([]string, 0, 8)
+	if what := os.Getenv(modelChild); what != "" {
+		if err := modelChildMain(what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	names := make([]string, 0, 16)
 	for _, m := range measurements() {
 		names = append(names, m.name)
 	}
@@ -65,7 +77,7 @@ func main() {
 	flag.IntVar(&o.records, "records", 300_000, "records of the throughput measurement")
 	flag.IntVar(&o.keys, "keys", 20_000_000, "keys of the state measurement")
 	flag.Int64Var(&o.memory, "memory", 512<<20, "budget of the state measurement, in bytes")
-	flag.Float64Var(&o.scale, "scale", 1, "part of the backpressure measurement's length")
+	flag.Float64Var(&o.scale, "scale", 1, "part of the length of the measurements of backpressure and models")
 	verbose := flag.Bool("v", false, "log what the engine does")
 	flag.Parse()
 	if *verbose {
