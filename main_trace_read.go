@@ -185,8 +185,8 @@ func (t *tracer) scan(ctx context.Context, js natsjs.JetStream, s natsjs.Stream,
 
 // message looks at one message, which may be a block of records.
 func (t *tracer) message(stream string, seq uint64, at time.Time, header nats.Header, data []byte) {
-	if !bytes.Contains(data, []byte(t.id)) {
-		return
+	if quoted, err := json.Marshal(t.id); err == nil && len(quoted) == len(t.id)+2 && !bytes.Contains(data, []byte(t.id)) {
+		return // most messages; an ID that JSON writes in another way is looked for by decoding
 	}
 	where := TracedEvent{Stream: stream, Seq: seq, StoredAt: at.UnixMilli()}
 	if records, err := jetstream.Unblock(data); err == nil {
