@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -34,6 +35,33 @@ type answer struct{ Text string }
 type outcome struct {
 	ID, Text string
 	N        int
+	Asked    model.Asked
+}
+
+// armed is an arm whose answers a test gives: they end in the name of the arm.
+type armed struct {
+	*oracle
+	arm string
+}
+
+func (a armed) Invoke(ctx context.Context, calls []model.Call[string]) ([]model.Result[answer], error) {
+	out, err := a.oracle.Invoke(ctx, calls)
+	for i := range out {
+		out[i].Out.Text += " by " + a.arm
+	}
+	return out, err
+}
+
+// arms makes an operator have arms, by name, which oracles answer.
+func arms(first model.Routing, of map[string]*oracle) func(*spec) {
+	return func(s *spec) {
+		s.Routing = first
+		for _, name := range slices.Sorted(maps.Keys(of)) {
+			s.Arms = append(s.Arms, model.Arm[string, answer]{Name: name, Client: func(e model.Env) (model.Client[string, answer], error) {
+				return armed{of[name], e.Arm}, nil
+			}})
+		}
+	}
 }
 
 // oracle is a model whose answers a test gives one by one, by the name of the record.
@@ -109,6 +137,7 @@ func (o *oracle) Invoke(ctx context.Context, calls []model.Call[string]) ([]mode
 type world struct {
 	blobs blob.Store
 	chain []state.Chain
+	ops   map[string][][]byte
 	epoch base.Epoch
 }
 
@@ -128,8 +157,9 @@ type rig struct {
 	// shadows and shadowTimes are what shadows said, and when.
 	shadows     []model.Shadow[answer]
 	shadowTimes []int64
+	shadowMetas []base.Meta
 	queue       func(model.Routing)
-	ops         map[string][]byte // of the last checkpoint
+	outs        []outcome
 	snaps       chan state.Snapshot
 	w           *world
 	back        *state.Backend
@@ -148,6 +178,9 @@ type setup struct {
 	index   int
 	journal string
 	drop    bool
+	// noShadows leaves the stream for what shadows say out; log takes what is logged.
+	noShadows bool
+	log       slog.Handler
 }
 
 func newRig(t *testing.T, o setup) *rig {
@@ -157,6 +190,9 @@ func newRig(t *testing.T, o setup) *rig {
 	}
 	if o.oracle == nil {
 		o.oracle = newOracle()
+	}
+	if o.log == nil {
+		o.log = slog.DiscardHandler
 	}
 	if o.rng == (base.HashRange{}) {
 		o.rng = base.FullRange
@@ -177,7 +213,7 @@ func newRig(t *testing.T, o setup) *rig {
 	r.must(err)
 	r.s = operators.NewSubtask(operators.Env{
 		Ctx: t.Context(), JobName: "test", JobUID: "0123", Task: "by-key", Index: o.index, Parallelism: 1, Range: o.rng, Clock: r.clk,
-		Backend: r.back, Logger: slog.New(slog.DiscardHandler), Stats: r.stats, Ports: [][]operators.Port{{r.port}}, Journal: o.journal,
+		Backend: r.back, Logger: slog.New(o.log), Stats: r.stats, Ports: [][]operators.Port{{r.port}}, Journal: o.journal,
 		Wake: func() {
 			select {
 			case r.woken <- struct{}{}:
@@ -191,7 +227,7 @@ func newRig(t *testing.T, o setup) *rig {
 		UID: "ask", Request: func(i *item) string { return i.ID }, In: in, Out: out,
 		Client: func(model.Env) (model.Client[string, answer], error) { return r.oracle, nil },
 		Make: func(i *item, r *model.Result[answer], o *outcome) bool {
-			*o = outcome{ID: i.ID, Text: r.Out.Text, N: i.N}
+			*o = outcome{ID: i.ID, Text: r.Out.Text, N: i.N, Asked: r.Asked}
 			return r.Out.Text != "drop"
 		},
 	}
@@ -207,21 +243,24 @@ func newRig(t *testing.T, o setup) *rig {
 	results := func(s *operators.Subtask) operators.Consumer[outcome] {
 		edge := operators.ToEdge[outcome](s, 0, operators.Partition{})
 		return operators.Consumer[outcome]{One: func(m *base.Meta, v *outcome) {
-			r.out, r.metas = append(r.out, v.ID), append(r.metas, *m)
+			r.out, r.outs, r.metas = append(r.out, v.ID), append(r.outs, *v), append(r.metas, *m)
 			edge.One(m, v)
 		}}
 	}
 	shadows := func(*operators.Subtask) operators.Consumer[model.Shadow[answer]] {
 		return operators.Consumer[model.Shadow[answer]]{One: func(m *base.Meta, v *model.Shadow[answer]) {
-			r.shadows, r.shadowTimes = append(r.shadows, *v), append(r.shadowTimes, m.Time)
+			r.shadows, r.shadowTimes, r.shadowMetas = append(r.shadows, *v), append(r.shadowTimes, m.Time), append(r.shadowMetas, *m)
 		}}
+	}
+	if o.noShadows {
+		shadows = nil
 	}
 	c, queue := model.Infer(r.s, sp, model.Outputs[item, answer, outcome]{Results: results, Failed: failed, Shadows: shadows})
 	r.queue = queue
 	operators.Head(r.s, c)
 	r.must(r.s.Err())
 	r.must(r.back.Restore(context.Background(), r.w.chain))
-	r.must(r.s.Open(operators.Restore{Epoch: r.w.epoch}))
+	r.must(r.s.Open(operators.Restore{Epoch: r.w.epoch, Ops: r.w.ops}))
 	r.close = sync.OnceFunc(func() { r.must(errors.Join(r.s.Close(), r.back.Close(), store.Close())) })
 	t.Cleanup(r.close)
 	return r
@@ -294,11 +333,15 @@ func (r *rig) asked(n int) {
 func (r *rig) checkpoint() {
 	r.t.Helper()
 	r.w.epoch++
-	_, err := r.s.Snapshot(protocol.Barrier{Try: protocol.Try{Epoch: r.w.epoch, Attempt: 1}})
+	snap, err := r.s.Snapshot(protocol.Barrier{Try: protocol.Try{Epoch: r.w.epoch, Attempt: 1}})
 	r.must(err)
 	r.back.Freeze(r.w.epoch)
 	r.back.CopyAll()
 	s := <-r.snaps
+	r.w.ops = map[string][][]byte{}
+	for uid, b := range snap.Ops {
+		r.w.ops[uid] = [][]byte{b}
+	}
 	r.w.chain = []state.Chain{{Task: r.back.String(), Range: r.s.Env.Range, Objects: s.Chain}}
 }
 

@@ -197,14 +197,18 @@ func TestInferFailures(t *testing.T) {
 	}
 }
 
-func (r *rig) figure(name string) int64 {
+// figure adds up the figures of that name and, if there are any, of these arms.
+func (r *rig) figure(name string, arms ...string) int64 {
+	sum, none := int64(0), true
 	for _, f := range r.stats.Figures.List() {
-		if f.Name == name {
-			return f.Value()
+		if f.Name == name && (len(arms) == 0 || slices.Contains(arms, f.Label)) {
+			sum, none = sum+f.Value(), false
 		}
 	}
-	r.t.Fatalf("no figure %s", name)
-	return 0
+	if none {
+		r.t.Fatalf("no figure %s of %q", name, arms)
+	}
+	return sum
 }
 
 func TestInferDeadline(t *testing.T) {
