@@ -1,33 +1,15 @@
 package pattern
 
-// idSet is a set of conditions.
-type idSet []uint64
-
-func (s idSet) has(id int32) bool {
-	w := int(id >> 6)
-	return w < len(s) && s[w]>>(id&63)&1 != 0
-}
-
-func (s idSet) with(id int32) idSet {
-	for len(s) <= int(id>>6) {
-		s = append(s, 0)
-	}
-	s[id>>6] |= 1 << (id & 63)
-	return s
-}
+import "slices"
 
 // concerns returns Equal conditions of which one holds for every event that does
 // anything to a run, or begins one; not ok if there are no such conditions.
-func (p *Program[T]) concerns() (ids idSet, ok bool) {
+func (p *Program[T]) concerns() (ids []int32, ok bool) {
 	if p.exact() {
 		return nil, false
 	}
-	firsts, ok := p.firsts()
-	if !ok {
+	if ids, ok = p.firsts(); !ok {
 		return nil, false
-	}
-	for _, id := range firsts {
-		ids = ids.with(id)
 	}
 	for n := range p.nodes {
 		node := &p.nodes[n]
@@ -38,11 +20,10 @@ func (p *Program[T]) concerns() (ids idSet, ok bool) {
 		if !drops || !ok {
 			return nil, false
 		}
-		for _, id := range list {
-			ids = ids.with(id)
-		}
+		ids = append(ids, list...)
 	}
-	return ids, true
+	slices.Sort(ids)
+	return slices.Compact(ids), true
 }
 
 // stays lists Equal conditions without which an event leaves a run in node n as it is,

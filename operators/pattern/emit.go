@@ -145,11 +145,7 @@ func (m *Matcher[T]) emit(k *Key[T], at int64, byTime bool, out *Output[T]) erro
 	if len(m.done) == 0 && len(k.done) == 0 {
 		return nil
 	}
-	defer func() {
-		clear(m.done)
-		m.done = m.done[:0]
-		m.release()
-	}()
+	defer m.finish()
 	if m.p.skip.Kind == NoSkip {
 		m.emitAll(at, byTime, out)
 		return nil
@@ -174,6 +170,13 @@ func (m *Matcher[T]) emit(k *Key[T], at int64, byTime bool, out *Output[T]) erro
 		m.match(&r, at, byTime, out)
 	}
 	return nil
+}
+
+// finish lets go of what was completed.
+func (m *Matcher[T]) finish() {
+	clear(m.done)
+	m.done = m.done[:0]
+	m.release()
 }
 
 // emitAll hands on all completed runs, by start.

@@ -125,7 +125,7 @@ func (m *Matcher[T]) take(k *Key[T], ts int64, out *Output[T]) error {
 	m.stats.Events++
 	m.rec = nil
 	m.id = k.number(ts)
-	m.born, m.done, m.used = m.born[:0], m.done[:0], 0
+	m.born, m.done, m.thin, m.used = m.born[:0], m.done[:0], m.thin[:0], 0
 	if m.p.exact() {
 		m.acted = true
 		m.stepHeap(k)
@@ -166,8 +166,32 @@ func (m *Matcher[T]) step(k *Key[T]) {
 		m.apply(&entry, m.decide(m.p.start, nil), true)
 	}
 	m.acted = changed || len(m.born) > 0 || len(m.done) > 0
+	m.settle(k)
+}
+
+// branch lets runs that have waited elsewhere, as in a node of this program, take the
+// event in hand, which ends their wait. settleIn puts what is born into a key that holds
+// nothing else.
+func (m *Matcher[T]) branch(runs []run[T], d decision, ts int64) {
+	m.stats.Events++
+	m.rec, m.id = nil, eventID{ts: ts}
+	m.born, m.done, m.thin, m.used = m.born[:0], m.done[:0], m.thin[:0], 0
+	for i := range runs {
+		m.apply(&runs[i], d, false)
+	}
+}
+
+func (m *Matcher[T]) settleIn(k *Key[T], ts int64) error {
+	k.lastTS = ts
+	m.settle(k)
+	return m.bound(k)
+}
+
+// settle puts the runs that are born into a key.
+func (m *Matcher[T]) settle(k *Key[T]) {
 	m.insert(k, m.born)
 	clear(m.born)
+	m.born = m.born[:0]
 	for _, start := range m.thin {
 		k.relabel(start)
 	}

@@ -111,6 +111,16 @@ func (s *Set[T]) refresh(k *SetKey[T]) {
 	for _, sb := range shared {
 		s.move(k, sb)
 	}
+	k.renew()
+}
+
+// renew notes what the members are now.
+func (k *SetKey[T]) renew() {
+	for i := range k.subs {
+		sb := &k.subs[i]
+		sb.ord, sb.loud = sb.m.ord, sb.m.loud
+		sb.note()
+	}
 	k.order()
 }
 
@@ -170,38 +180,6 @@ func (s *Set[T]) Stats(id string) (Stats, bool) {
 		return m.m.Stats(), true
 	}
 	return Stats{}, false
-}
-
-// index sorts the members by tag and by what their first event must be.
-func (s *Set[T]) index() {
-	s.version++
-	clear(s.byTag)
-	for i, m := range s.members {
-		s.byTag[m.tag], m.ord = m, i
-	}
-	clear(s.byFirst)
-	s.any = s.any[:0]
-	s.regroup()
-	for _, m := range s.members {
-		if m.group == nil {
-			s.indexFirst(m)
-		}
-	}
-	for i, g := range s.groups {
-		g.m.ord = len(s.members) + i
-		s.indexFirst(g.m)
-	}
-}
-
-func (s *Set[T]) indexFirst(m *member[T]) {
-	firsts, ok := m.m.p.firsts()
-	if !ok {
-		s.any = append(s.any, m)
-		return
-	}
-	for _, id := range firsts {
-		s.byFirst[id] = append(s.byFirst[id], m)
-	}
 }
 
 // firsts lists Equal conditions of which one holds for every event that can begin a

@@ -1,7 +1,7 @@
 package pattern
 
 import (
-	"math"
+	"cmp"
 	"slices"
 )
 
@@ -27,11 +27,21 @@ type Set[T any] struct {
 	groups        []*group[T]
 	// touched lists the members with figures that were not published yet.
 	touched []*member[T]
-	// byFirst finds members by an Equal condition that their first event must meet;
-	// any lists those without such a condition.
-	byFirst map[int32][]*member[T]
-	any     []*member[T]
-	out     Output[T]
+	// routes has, by Equal condition, what an event may touch that meets it; nil for
+	// nothing. any lists members that any event may begin.
+	routes []*route[T]
+	any    []*member[T]
+	// shared is the first place of what steps shared runs. loud counts the members that
+	// look at all events, loudGroups those among them that step shared runs.
+	shared           int32
+	loud, loudGroups int
+	out              Output[T]
+
+	// What is in hand: the routes of the conditions that the event meets, who takes
+	// shared runs on, and the patterns of the key, by index, that the event is for.
+	heard []*route[T]
+	heirs []heir[T]
+	todo  []int
 }
 
 // member is one pattern of a set.
@@ -42,7 +52,7 @@ type member[T any] struct {
 	// and gen.
 	gen, tag uint64
 	m        *Matcher[T]
-	ord      int    // place in the set; what steps shared runs comes last
+	ord      int32  // place in the set; what steps shared runs comes last
 	gone     bool   // no longer in the set
 	seen     uint64 // the event that has been given to it
 	free     []*Key[T]
@@ -52,13 +62,14 @@ type member[T any] struct {
 	pub        *published
 	// leads are the ways to share the first stages, group is who does. left counts the
 	// shared runs that the pattern has had. shares is set in what steps shared runs.
-	// If quiet is set, an event that meets none of concerns does nothing.
-	concerns idSet
-	quiet    bool
-	leads    []lead
-	group    *group[T]
-	left     int64
-	shares   *group[T]
+	// If quiet is set, an event that meets none of concerns does nothing. A member that
+	// is loud looks at all events.
+	concerns    []int32
+	quiet, loud bool
+	leads       []lead
+	group       *group[T]
+	left        int64
+	shares      *group[T]
 }
 
 // SetKey is the state of one key in a Set. The zero SetKey is that of a key without
@@ -73,11 +84,40 @@ type SetKey[T any] struct {
 	known bool
 }
 
-// sub is the state of a key in one pattern.
+// sub is the state of a key in one pattern. What is asked of all patterns of a key for
+// each event is kept here, so that the rest need not be fetched.
 type sub[T any] struct {
-	m     *member[T]
-	key   *Key[T]
-	marks []mark // in shared runs: who has had which
+	m    *member[T]
+	key  *Key[T] // nil: it holds nothing and is to be taken out
+	due  int64   // a time before which no window ends
+	ord  int32   // of m
+	loud bool
+	// marks says, of shared runs, who has had which.
+	marks []mark[T]
+}
+
+func newSub[T any](m *member[T], key *Key[T]) sub[T] {
+	sb := sub[T]{m: m, key: key, ord: m.ord, loud: m.loud}
+	sb.note()
+	return sb
+}
+
+// note notes when the runs end, after they have changed.
+func (sb *sub[T]) note() {
+	sb.due = never
+	if key := sb.key; key.live > 0 || len(key.heap) > 1 {
+		sb.due = key.due
+	}
+}
+
+// release lets go of the runs of a pattern if there are none.
+func (sb *sub[T]) release() (emptied bool) {
+	if !sb.key.Empty() {
+		return false
+	}
+	sb.m.recycle(sb.key)
+	sb.key = nil
+	return true
 }
 
 // Sink takes what a pattern of a set finds. The output is valid during the call.
@@ -86,7 +126,7 @@ type Sink[T any] func(id string, out *Output[T])
 // NewSet returns an empty set. wantTimeouts says that timed-out runs are collected.
 func NewSet[T any](wantTimeouts bool) *Set[T] {
 	t := newExprTable[T]()
-	return &Set[T]{table: t, eval: newEvaluator(t), byTag: map[uint64]*member[T]{}, byFirst: map[int32][]*member[T]{}, out: Output[T]{Want: wantTimeouts}, compacted: len(t.exprs)}
+	return &Set[T]{table: t, eval: newEvaluator(t), byTag: map[uint64]*member[T]{}, out: Output[T]{Want: wantTimeouts}, compacted: len(t.exprs)}
 }
 
 // Empty says that the key holds nothing.
@@ -98,31 +138,17 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 		return err
 	}
 	s.eval.begin(v, Moment{Event: ts, Processing: processing})
-	emptied := false
-	if len(s.groups) > 0 {
-		emptied = s.inherit(k)
-		k.order()
+	s.hear()
+	if len(s.heard) == 0 && s.loud == 0 {
+		return nil
 	}
-	for i := range k.subs {
-		sb := &k.subs[i]
-		sb.m.seen = s.eval.event
-		if sb.m.quiet && !s.concerned(sb.m) {
-			continue // nor has it become empty, unless inherit says so
-		}
-		dropped := sb.m.m.stats.Overflowed
-		if err := s.take(k, sb.m, sb.key, ts, sink); err != nil {
+	if len(k.subs) > 0 {
+		if err := s.step(k, ts, sink); err != nil {
 			return err
 		}
-		if len(sb.marks) > 0 && (!sb.m.quiet || sb.m.m.stats.Overflowed > dropped) {
-			s.recount(sb, false) // runs may have ended
-		}
-		emptied = emptied || sb.key.Empty()
 	}
-	if emptied {
-		k.settle()
-	}
-	for f := range s.table.fields {
-		for _, m := range s.byFirst[s.eval.hit(int32(f))] {
+	for _, r := range s.heard {
+		for _, m := range r.firsts {
 			if err := s.begin(k, m, ts, sink); err != nil {
 				return err
 			}
@@ -136,15 +162,58 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 	return nil
 }
 
-// concerned says that the event in hand meets a condition without which it does nothing
-// in a pattern.
-func (s *Set[T]) concerned(m *member[T]) bool {
-	for f := range s.table.fields {
-		if m.concerns.has(s.eval.hit(int32(f))) {
-			return true
+// step gives the event to the patterns in which the key has runs, and to those that
+// take shared runs on, in the order of the set.
+func (s *Set[T]) step(k *SetKey[T], ts int64, sink Sink[T]) error {
+	s.inherit(k)
+	s.plan(k)
+	emptied, had := false, len(k.subs)
+	next := 0
+	for _, i := range s.todo {
+		for ; next < len(s.heirs) && s.heirs[next].m.ord < k.subs[i].ord; next++ {
+			if err := s.takeOn(k, &s.heirs[next], ts, sink); err != nil {
+				return err
+			}
+		}
+		if err := s.visit(k, i, ts, sink); err != nil {
+			return err
+		}
+		emptied = k.subs[i].release() || emptied
+	}
+	for ; next < len(s.heirs); next++ {
+		if err := s.takeOn(k, &s.heirs[next], ts, sink); err != nil {
+			return err
 		}
 	}
-	return false
+	if emptied {
+		k.settle()
+	}
+	if emptied || len(k.subs) > had {
+		k.order()
+	}
+	return nil
+}
+
+// visit gives the event to a pattern in which the key has runs.
+func (s *Set[T]) visit(k *SetKey[T], i int, ts int64, sink Sink[T]) error {
+	sb := &k.subs[i]
+	m := sb.m
+	m.seen = s.eval.event
+	defer sb.note()
+	if m.shares != nil && m.shares.strict {
+		s.leave(k, sb)
+		if m.quiet && !s.hears(sb.ord) {
+			return nil
+		}
+	}
+	dropped := m.m.stats.Overflowed
+	if err := s.take(k, m, sb.key, ts, sink); err != nil {
+		return err
+	}
+	if len(sb.marks) > 0 && (!m.quiet || m.m.stats.Overflowed > dropped) {
+		s.recount(sb, false) // runs may have ended
+	}
+	return nil
 }
 
 // touch notes that runs have come, gone or moved.
@@ -167,18 +236,45 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		m.recycle(key)
 		return nil
 	}
-	k.subs = append(k.subs, sub[T]{m: m, key: key})
-	k.order()
+	k.add(m, key)
 	return nil
+}
+
+// add adds a pattern in which the key holds something.
+func (k *SetKey[T]) add(m *member[T], key *Key[T]) {
+	k.subs = append(k.subs, newSub(m, key))
+	for i := len(k.subs) - 1; i > 0 && k.subs[i].ord < k.subs[i-1].ord; i-- {
+		k.subs[i], k.subs[i-1] = k.subs[i-1], k.subs[i]
+	}
+}
+
+// find returns the index of the pattern at a place of the set; -1 if the key has no
+// runs in it.
+func (k *SetKey[T]) find(ord int32) int {
+	i := k.from(ord)
+	if i == len(k.subs) || k.subs[i].ord != ord {
+		return -1
+	}
+	return i
+}
+
+// from returns the index of the first pattern at a place of the set or behind it.
+func (k *SetKey[T]) from(ord int32) int {
+	lo, hi := 0, len(k.subs)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); k.subs[mid].ord < ord {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
 }
 
 // order puts the patterns of a key into the order of the set, so that what one event
 // finds in several comes in the same order whatever the key has gone through.
 func (k *SetKey[T]) order() {
-	byPlace := func(a, b sub[T]) int { return a.m.ord - b.m.ord }
-	if !slices.IsSortedFunc(k.subs, byPlace) {
-		slices.SortFunc(k.subs, byPlace)
-	}
+	slices.SortFunc(k.subs, func(a, b sub[T]) int { return cmp.Compare(a.ord, b.ord) })
 }
 
 // maxFree bounds the memory that is kept for keys to come.
@@ -236,15 +332,9 @@ func (s *Set[T]) flush(m *member[T], sink Sink[T]) {
 	}
 }
 
-// settle takes out the patterns in which the key holds nothing.
+// settle takes out the patterns that were released.
 func (k *SetKey[T]) settle() {
-	k.subs = slices.DeleteFunc(k.subs, func(sb sub[T]) bool {
-		if !sb.key.Empty() {
-			return false
-		}
-		sb.m.recycle(sb.key)
-		return true
-	})
+	k.subs = slices.DeleteFunc(k.subs, func(sb sub[T]) bool { return sb.key == nil })
 }
 
 // Advance moves time to now, step by step: each window ends at its own time, however
@@ -260,30 +350,34 @@ func (s *Set[T]) Advance(k *SetKey[T], now int64, sink Sink[T]) error {
 		if err := s.end(k, due, sink); err != nil {
 			return err
 		}
-		k.settle()
 	}
 }
 
 // end ends the windows of a key that end at due: of the patterns' own runs, then of
 // those that they share, in which order a restored key has them as well.
 func (s *Set[T]) end(k *SetKey[T], due int64, sink Sink[T]) error {
+	emptied := false
 	for i := range k.subs {
 		sb := &k.subs[i]
-		if sb.m.shares != nil {
+		if sb.due > due {
 			continue
 		}
-		open, held := sb.key.Runs()
-		err := sb.m.m.Advance(sb.key, due, &s.out)
-		s.account(sb.m, sb.key, open, held)
-		s.flush(sb.m, sink)
-		if err != nil {
-			return err
-		}
-	}
-	for i := range k.subs {
-		if sb := &k.subs[i]; sb.m.shares != nil {
+		if sb.m.shares != nil {
 			s.expireShared(sb, due, sink)
+		} else {
+			open, held := sb.key.Runs()
+			err := sb.m.m.Advance(sb.key, due, &s.out)
+			s.account(sb.m, sb.key, open, held)
+			s.flush(sb.m, sink)
+			if err != nil {
+				return err
+			}
 		}
+		sb.note()
+		emptied = sb.release() || emptied
+	}
+	if emptied {
+		k.settle()
 	}
 	return nil
 }
@@ -293,11 +387,9 @@ func (k *SetKey[T]) expires() int64 {
 	if k.known {
 		return k.due
 	}
-	due := int64(math.MaxInt64)
+	due := never
 	for i := range k.subs {
-		if key := k.subs[i].key; key.live > 0 || len(key.heap) > 1 {
-			due = min(due, key.due)
-		}
+		due = min(due, k.subs[i].due)
 	}
 	k.due, k.known = due, true
 	return due

@@ -57,7 +57,7 @@ func (e *encoder[T]) shared(sb *sub[T]) {
 	e.uint(uint64(len(g.branches)))
 	for _, m := range g.branches {
 		e.dst = binary.LittleEndian.AppendUint64(e.dst, m.tag)
-		at, any := sb.had(m.tag)
+		at, any := sb.had(m)
 		if !any {
 			e.uint(0)
 			continue
@@ -87,14 +87,14 @@ func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
 		if err := m.m.Load(blob, key, values); err != nil {
 			return err
 		}
-		k.subs = append(k.subs, sub[T]{m: m, key: key})
+		k.subs = append(k.subs, newSub(m, key))
 	}
 	for range d.count() {
 		if err := s.loadShared(&d, k); err != nil {
 			return err
 		}
 	}
-	k.order()
+	k.renew()
 	k.queue = d.waiting(nil)
 	if d.err == nil && (!d.ok || len(d.src) > 0) {
 		d.err = ErrState
@@ -111,11 +111,14 @@ func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 	for range d.count() {
 		tag := d.tag()
 		tags[tag] = true
-		if d.uint() == 1 {
-			sb.marks = append(sb.marks, mark{tag: tag, at: eventID{d.int(), uint32(d.uint())}})
-		}
-		if m := s.byTag[tag]; m != nil {
+		m := s.byTag[tag]
+		if m != nil {
 			left = append(left, m)
+		}
+		if d.uint() == 1 {
+			if at := (eventID{d.int(), uint32(d.uint())}); m != nil {
+				sb.marks = append(sb.marks, mark[T]{m: m, at: at})
+			}
 		}
 	}
 	blob := d.bytes()
@@ -134,7 +137,7 @@ func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 		}
 		for _, m := range g.branches {
 			if !tags[m.tag] {
-				sb.mark(m.tag, sb.key.latest())
+				sb.mark(m, sb.key.latest())
 			}
 		}
 		s.recount(&sb, true)

@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 
@@ -22,10 +23,8 @@ type group[T any] struct {
 	branches []*member[T]
 	has      map[uint64]bool // tags of the branches
 	// byNext finds the patterns that an event concerns by the Equal conditions that
-	// hold, fields lists the fields that these ask.
+	// hold.
 	byNext map[int32][]*member[T]
-	awaits idSet
-	fields []int32
 	// gone says that the patterns have changed since; next is the group that has
 	// taken over, if one has.
 	gone bool
@@ -33,10 +32,18 @@ type group[T any] struct {
 }
 
 // mark says up to which start a pattern has had the runs of a shared key.
-type mark struct {
-	tag uint64
-	at  eventID
-	n   int // of the runs that are open
+type mark[T any] struct {
+	m  *member[T]
+	at eventID
+	n  int // of the runs that are open
+}
+
+// heir is a pattern that takes shared runs on with the event in hand.
+type heir[T any] struct {
+	m    *member[T]
+	runs []run[T]
+	dec  decision
+	node uint16
 }
 
 // regroup finds the patterns that share stages, each as many as it can with another.
@@ -65,7 +72,7 @@ func (s *Set[T]) regroup() {
 				found[l.key] = g
 				s.groups = append(s.groups, g)
 			}
-			g.add(m, l, s.table)
+			g.add(m, l)
 		}
 	}
 	s.groups = slices.DeleteFunc(s.groups, func(g *group[T]) bool {
@@ -80,16 +87,12 @@ func (s *Set[T]) regroup() {
 	s.succeed(old)
 }
 
-func (g *group[T]) add(m *member[T], l *lead, t *exprTable[T]) {
+func (g *group[T]) add(m *member[T], l *lead) {
 	m.group = g
 	g.branches = append(g.branches, m)
 	g.has[m.tag] = true
 	for _, id := range l.ids {
 		g.byNext[id] = append(g.byNext[id], m)
-		g.awaits = g.awaits.with(id)
-		if f := int32(t.fieldOf[t.exprs[id].leaf.eq.field]); !slices.Contains(g.fields, f) {
-			g.fields = append(g.fields, f)
-		}
 	}
 }
 
@@ -164,23 +167,23 @@ func (m *member[T]) active() int64 {
 }
 
 // had returns up to which start a pattern has had the shared runs.
-func (sb *sub[T]) had(tag uint64) (at eventID, any bool) {
+func (sb *sub[T]) had(m *member[T]) (at eventID, any bool) {
 	for i := range sb.marks {
-		if sb.marks[i].tag == tag {
+		if sb.marks[i].m == m {
 			return sb.marks[i].at, true
 		}
 	}
 	return eventID{}, false
 }
 
-func (sb *sub[T]) mark(tag uint64, at eventID) *mark {
+func (sb *sub[T]) mark(m *member[T], at eventID) *mark[T] {
 	for i := range sb.marks {
-		if sb.marks[i].tag == tag {
+		if sb.marks[i].m == m {
 			sb.marks[i].at = at
 			return &sb.marks[i]
 		}
 	}
-	sb.marks = append(sb.marks, mark{tag: tag, at: at})
+	sb.marks = append(sb.marks, mark[T]{m: m, at: at})
 	return &sb.marks[len(sb.marks)-1]
 }
 
@@ -200,13 +203,14 @@ func (s *Set[T]) recount(sb *sub[T], counted bool) {
 	kept := sb.marks[:0]
 	for _, mk := range sb.marks {
 		n := sb.key.upTo(mk.at)
-		if m := s.byTag[mk.tag]; m != nil && !counted {
-			m.left += int64(n - mk.n)
+		if !counted {
+			mk.m.left += int64(n - mk.n)
 		}
 		if mk.n = n; n > 0 {
 			kept = append(kept, mk)
 		}
 	}
+	clear(sb.marks[len(kept):])
 	sb.marks = kept
 }
 
@@ -221,27 +225,25 @@ func (k *Key[T]) latest() (at eventID) {
 	return at
 }
 
-// inherit gives the patterns that the event in hand concerns their copies of the shared
-// runs, before any run is stepped. It says whether a shared key may be empty now.
-func (s *Set[T]) inherit(k *SetKey[T]) (emptied bool) {
-	for i := range k.subs {
-		g := k.subs[i].m.shares
-		if g == nil {
-			continue
-		}
-		for _, f := range g.fields {
-			if id := s.eval.hit(f); g.awaits.has(id) {
-				for _, m := range g.byNext[id] {
-					s.copyRuns(k, i, m)
-				}
+// inherit finds the patterns that the event in hand makes take shared runs on: into
+// runs of their own, or to an end.
+func (s *Set[T]) inherit(k *SetKey[T]) {
+	s.heirs = s.heirs[:0]
+	for _, r := range s.heard {
+		at, i := int32(-1), -1
+		for j := range r.heirs {
+			b := &r.heirs[j]
+			if b.shared != at {
+				at, i = b.shared, k.find(b.shared)
+			}
+			if i >= 0 {
+				s.offer(k, &k.subs[i], b.m)
 			}
 		}
-		if g.strict {
-			s.leave(k, &k.subs[i])
-			emptied = true
-		}
 	}
-	return emptied
+	if len(s.heirs) > 1 {
+		slices.SortFunc(s.heirs, func(a, b heir[T]) int { return cmp.Compare(a.m.ord, b.m.ord) })
+	}
 }
 
 // leave ends the wait of shared runs for the very next event.
@@ -260,30 +262,77 @@ func (s *Set[T]) leave(k *SetKey[T], sb *sub[T]) {
 	s.touch(g.m)
 }
 
-// copyRuns gives a pattern the shared runs of subs[i] that it has not had.
-func (s *Set[T]) copyRuns(k *SetKey[T], i int, m *member[T]) {
-	sb := &k.subs[i]
+// offer lets a pattern take on the shared runs that it has not had, if the event in hand
+// does anything to them there.
+func (s *Set[T]) offer(k *SetKey[T], sb *sub[T], m *member[T]) {
 	g := sb.m.shares
-	runs := after(sb, m.tag, sb.key.buckets[g.depth].runs)
+	node := uint16(g.depth)
+	runs := after(sb, m, sb.key.buckets[node].runs)
 	if len(runs) == 0 {
 		return
 	}
-	m.open += int64(len(runs))
-	if !g.strict {
-		// No run that waits here began after one that has not come so far.
-		mk := sb.mark(m.tag, runs[len(runs)-1].start)
-		mk.n = len(sb.key.buckets[g.depth].runs)
-		m.left += int64(len(runs))
+	d := m.m.decide(node, nil)
+	if d.stays && d.hi-d.lo == 1 {
+		return
 	}
-	m.m.insert(s.own(k, m), runs)
 	k.touch()
 	s.touch(m)
+	if !g.strict {
+		// No run that waits here began after one that has not come so far.
+		mk := sb.mark(m, runs[len(runs)-1].start)
+		mk.n = len(sb.key.buckets[node].runs)
+		m.left += int64(len(runs))
+	}
+	if i := k.find(m.ord); i >= 0 {
+		m.open += int64(len(runs))
+		m.m.insert(k.subs[i].key, runs)
+		return
+	}
+	s.heirs = append(s.heirs, heir[T]{m, runs, d, node})
+}
+
+// takeOn gives the event in hand to runs that a pattern, in which the key has none,
+// takes on.
+func (s *Set[T]) takeOn(k *SetKey[T], h *heir[T], ts int64, sink Sink[T]) error {
+	m := h.m
+	if h.dec.stays {
+		key := m.fresh()
+		m.open += int64(len(h.runs))
+		m.m.insert(key, h.runs)
+		err := s.take(k, m, key, ts, sink)
+		s.settleOn(k, m, key)
+		return err
+	}
+	m.m.branch(h.runs, h.dec, ts)
+	var err error
+	if len(m.m.born) > 0 {
+		key := m.fresh()
+		err = m.m.settleIn(key, ts)
+		m.open += int64(key.live)
+		s.settleOn(k, m, key)
+	}
+	if len(m.m.done) > 0 && err == nil {
+		m.m.emitAll(ts, false, &s.out)
+		m.m.finish()
+		s.flush(m, sink)
+	}
+	return err
+}
+
+// settleOn keeps what a pattern has taken on, if that is anything. The key is brought
+// into order later.
+func (s *Set[T]) settleOn(k *SetKey[T], m *member[T], key *Key[T]) {
+	if key.Empty() {
+		m.recycle(key)
+		return
+	}
+	k.subs = append(k.subs, newSub(m, key))
 }
 
 // after returns those of some runs that wait in front of a pattern's own stages that it
 // has not had.
-func after[T any](sb *sub[T], tag uint64, runs []run[T]) []run[T] {
-	at, any := sb.had(tag)
+func after[T any](sb *sub[T], m *member[T], runs []run[T]) []run[T] {
+	at, any := sb.had(m)
 	if !any {
 		return runs
 	}
@@ -302,17 +351,21 @@ func (s *Set[T]) own(k *SetKey[T], m *member[T]) *Key[T] {
 		}
 	}
 	key := m.fresh()
-	k.subs = append(k.subs, sub[T]{m: m, key: key})
+	k.subs = append(k.subs, newSub(m, key))
 	return key
 }
 
 // move lets shared runs go on where their patterns are now.
 func (s *Set[T]) move(k *SetKey[T], sb sub[T]) {
 	g := sb.m.shares
+	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return s.byTag[mk.m.tag] == nil })
+	for i := range sb.marks {
+		sb.marks[i].m = s.byTag[sb.marks[i].m.tag]
+	}
 	for g.gone && g.next != nil {
-		for _, m := range g.next.branches {
-			if !g.has[m.tag] {
-				sb.mark(m.tag, sb.key.latest())
+		for _, b := range g.next.branches {
+			if m := s.byTag[b.tag]; m != nil && !g.has[b.tag] {
+				sb.mark(m, sb.key.latest())
 			}
 		}
 		s.recount(&sb, true)
@@ -320,7 +373,7 @@ func (s *Set[T]) move(k *SetKey[T], sb sub[T]) {
 	}
 	if !g.gone {
 		sb.m = g.m
-		sb.marks = slices.DeleteFunc(sb.marks, func(m mark) bool { return !g.has[m.tag] })
+		sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return !g.has[mk.m.tag] })
 		k.subs = append(k.subs, sb)
 		return
 	}
@@ -332,7 +385,7 @@ func (s *Set[T]) move(k *SetKey[T], sb sub[T]) {
 
 // spill makes shared runs a pattern's own.
 func (s *Set[T]) spill(k *SetKey[T], sb *sub[T], m *member[T], runs []run[T]) {
-	at, any := sb.had(m.tag)
+	at, any := sb.had(m)
 	runs = slices.DeleteFunc(slices.Clone(runs), func(r run[T]) bool {
 		return any && r.start.compare(at) <= 0
 	})
@@ -344,9 +397,6 @@ func (s *Set[T]) spill(k *SetKey[T], sb *sub[T], m *member[T], runs []run[T]) {
 // expireShared ends the shared runs whose window is over.
 func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
 	g := sb.m.shares
-	if sb.key.live == 0 || due < sb.key.due {
-		return
-	}
 	ended := g.m.m.expire(sb.key, due)
 	for j := range ended {
 		r := &ended[j]
@@ -358,11 +408,9 @@ func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
 				continue
 			}
 			mk.n--
-			if m := s.byTag[mk.tag]; m != nil {
-				m.m.stats.Timeouts--
-				m.left--
-				s.touch(m)
-			}
+			mk.m.m.stats.Timeouts--
+			mk.m.left--
+			s.touch(mk.m)
 		}
 		if s.out.Want {
 			s.timeout(sb, r, due, sink)
@@ -370,14 +418,14 @@ func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
 	}
 	clear(ended)
 	s.touch(g.m)
-	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark) bool { return mk.n == 0 })
+	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return mk.n == 0 })
 }
 
 // timeout reports the end of a shared run for all patterns that have not had it.
 func (s *Set[T]) timeout(sb *sub[T], r *run[T], now int64, sink Sink[T]) {
 	g := sb.m.shares
 	for _, m := range g.branches {
-		if at, any := sb.had(m.tag); any && r.start.compare(at) <= 0 {
+		if at, any := sb.had(m); any && r.start.compare(at) <= 0 {
 			continue
 		}
 		s.out.Timeouts = append(s.out.Timeouts, Timeout[T]{m.m.p.materialize(r.path, now, true), base.AddTime(r.start.ts, g.m.m.p.window)})
@@ -405,7 +453,7 @@ func (s *Set[T]) view(k *SetKey[T], m *member[T]) *Key[T] {
 			m.m.insert(all, own.sorted())
 			all.done = own.done
 		}
-		tmp := &SetKey[T]{subs: []sub[T]{{m: m, key: all}}}
+		tmp := &SetKey[T]{subs: []sub[T]{newSub(m, all)}}
 		s.spill(tmp, sb, m, sb.key.sorted())
 		return all
 	}

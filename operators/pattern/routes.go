@@ -1,0 +1,146 @@
+package pattern
+
+import "slices"
+
+// route is what an event may touch that meets an Equal condition. Patterns are named by
+// their places in the set, which ascend.
+type route[T any] struct {
+	// hears lists the patterns whose own runs the event may concern, groups what steps
+	// shared runs that it may concern.
+	hears, groups []int32
+	// firsts lists those that the event may begin.
+	firsts []*member[T]
+	// heirs lists the patterns that may take shared runs on.
+	heirs []branch[T]
+}
+
+// branch is a pattern that goes on from shared runs; shared is the place of what steps
+// these.
+type branch[T any] struct {
+	m      *member[T]
+	shared int32
+}
+
+func (s *Set[T]) route(id int32) *route[T] {
+	if s.routes[id] == nil {
+		s.routes[id] = &route[T]{}
+	}
+	return s.routes[id]
+}
+
+// index sorts the members by tag and by the conditions that concern them.
+func (s *Set[T]) index() {
+	s.version++
+	clear(s.byTag)
+	for i, m := range s.members {
+		s.byTag[m.tag], m.ord = m, int32(i)
+	}
+	s.regroup()
+	s.shared = int32(len(s.members))
+	s.routes = make([]*route[T], len(s.table.exprs))
+	s.any = s.any[:0]
+	s.loud, s.loudGroups = 0, 0
+	for _, m := range s.members {
+		m.loud = !m.quiet
+		s.enter(m)
+	}
+	for i, g := range s.groups {
+		g.m.ord = s.shared + int32(i)
+		g.m.loud = !g.m.quiet || g.strict
+		s.enter(g.m)
+		for id, branches := range g.byNext {
+			r := s.route(id)
+			for _, m := range branches {
+				r.heirs = append(r.heirs, branch[T]{m, g.m.ord})
+			}
+		}
+	}
+}
+
+// enter enters a member into the routes.
+func (s *Set[T]) enter(m *member[T]) {
+	for _, id := range m.concerns {
+		if r := s.route(id); m.shares != nil {
+			r.groups = append(r.groups, m.ord)
+		} else {
+			r.hears = append(r.hears, m.ord)
+		}
+	}
+	if m.loud {
+		s.loud++
+		if m.shares != nil {
+			s.loudGroups++
+		}
+	}
+	if m.group != nil {
+		return // its runs begin among those that are shared
+	}
+	firsts, ok := m.m.p.firsts()
+	if !ok {
+		s.any = append(s.any, m)
+		return
+	}
+	for _, id := range firsts {
+		r := s.route(id)
+		r.firsts = append(r.firsts, m)
+	}
+}
+
+// hear finds the routes of the event in hand.
+func (s *Set[T]) hear() {
+	s.heard = s.heard[:0]
+	for f := range s.table.fields {
+		if id := s.eval.hit(int32(f)); int(id) < len(s.routes) && s.routes[id] != nil {
+			s.heard = append(s.heard, s.routes[id])
+		}
+	}
+}
+
+// hears says that the event in hand meets a condition without which it does nothing in
+// the pattern at a place of the set.
+func (s *Set[T]) hears(ord int32) bool {
+	for _, r := range s.heard {
+		list := r.hears
+		if ord >= s.shared {
+			list = r.groups
+		}
+		if _, ok := slices.BinarySearch(list, ord); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// plan lists the patterns of a key, in their order, that the event in hand may concern.
+func (s *Set[T]) plan(k *SetKey[T]) {
+	s.todo = s.todo[:0]
+	own := k.from(s.shared)
+	if one := len(s.heard) == 1 && s.loud == s.loudGroups; one && len(s.heard[0].hears) < own/4 {
+		s.look(k, s.heard[0].hears)
+	} else {
+		s.sift(k, 0, own)
+	}
+	if len(s.heard) > 1 || s.loudGroups > 0 {
+		s.sift(k, own, len(k.subs))
+	} else if len(s.heard) == 1 && own < len(k.subs) {
+		s.look(k, s.heard[0].groups)
+	}
+}
+
+// look looks for the runs of patterns, sift among runs for those of patterns that the
+// event may concern.
+func (s *Set[T]) look(k *SetKey[T], places []int32) {
+	for _, ord := range places {
+		if i := k.find(ord); i >= 0 {
+			s.todo = append(s.todo, i)
+		}
+	}
+}
+
+func (s *Set[T]) sift(k *SetKey[T], from, to int) {
+	for i := from; i < to; i++ {
+		if sb := &k.subs[i]; sb.loud || s.hears(sb.ord) {
+			s.todo = append(s.todo, i)
+		}
+	}
+}
