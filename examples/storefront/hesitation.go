@@ -74,9 +74,18 @@ type Nudge struct {
 	Interest
 }
 
-func nudge(k UserItem, m *pattern.Match[Visit]) Nudge {
+// Hesitated is a match: the nudge, and the visit that ended it.
+type Hesitated struct {
+	Nudge Nudge
+	End   Visit
+}
+
+func hesitated(k UserItem, m *pattern.Match[Visit]) Hesitated {
 	viewed, _ := m.First("view")
 	added, _ := m.First("add")
 	removed, _ := m.First("remove")
-	return Nudge{User: k.User, Item: k.Item, Viewed: viewed.At, Added: added.At, Removed: removed.At, Interest: removed.Interest}
+	return Hesitated{
+		Nudge: Nudge{User: k.User, Item: k.Item, Viewed: viewed.At, Added: added.At, Removed: removed.At, Interest: removed.Interest},
+		End:   removed,
+	}
 }

@@ -4,7 +4,9 @@
 //
 //	CLICKS ─▶ clicks ─┬─▶ by-user ──────┬─▶ minute ───────▶ COUNTS
 //	                  │                 └─▶ five-minutes ─▶ COUNTS
-//	                  └─▶ by-user-item ───▶ hesitation ───▶ NUDGES
+//	                  └─▶ by-user-item ─▶ interest ─┬─▶ hesitation ─┬─▶ NUDGES
+//	                                                └───────────────┴─▶ scores ─▶ PREDICTIONS
+//	ROUTES ─▶ routes ─────────────────────────────────────────────────────┘
 //
 // All results are published exactly once.
 //
@@ -27,6 +29,13 @@
 // Interest says what a visitor did about an item over rolling horizons, at every
 // click; Hesitation is a pattern in these clicks. A Nudge is a match of it, with the
 // interest at its end.
+//
+// # Predictions
+//
+// A model of trees scores every click, and every end of a hesitation, on the features
+// by then: how likely it is that the visitor hesitates over the item within ten minutes.
+// A canary, a larger model, answers for some visitors and items; records of ROUTES
+// change its share while the job runs.
 package storefront
 
 import (
@@ -34,6 +43,7 @@ import (
 
 	"github.com/weirflow/weir"
 	"github.com/weirflow/weir/connectors/jetstream"
+	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/window"
 )
 
@@ -131,6 +141,8 @@ func Streams() []jetstream.StreamSpec {
 		{Name: "CLICKS", Subjects: []string{"clicks.*"}},
 		{Name: "COUNTS", Subjects: []string{"counts.>"}},
 		{Name: "NUDGES", Subjects: []string{"nudges.*"}},
+		{Name: "PREDICTIONS", Subjects: []string{"predictions.*"}},
+		{Name: "ROUTES", Subjects: []string{"routes"}},
 	}
 }
 
@@ -176,7 +188,15 @@ func build(require weir.SinkOption, publish ...jetstream.SinkOption) func(*weir.
 		byUserItem := weir.KeyBy(clicks, "by-user-item", func(c Click) UserItem { return UserItem{c.User, c.Item} })
 		visits := weir.Rolling(byUserItem, "interest", interest(), func(c Click, in Interest) Visit { return Visit{c, in} })
 		byVisit := weir.SameKey(byUserItem, visits, Visit.key)
-		nudges := weir.Detect(byVisit, "hesitation", Hesitation(), nudge)
+		hesitated := weir.Detect(byVisit, "hesitation", Hesitation(), hesitated)
+		nudges := weir.Map(hesitated, "nudge", func(h Hesitated) Nudge { return h.Nudge })
 		weir.To(nudges, "nudges", jetstream.Publish("NUDGES", func(n Nudge) string { return "nudges." + n.User }, publish...), to...)
+
+		routes := weir.From(j, "routes", jetstream.Stream[model.Routing]("ROUTES", jetstream.JSON()), weir.ProcessingTime[model.Routing]())
+		moments := weir.Union("moments", weir.Map(visits, "moment", moment), weir.Map(hesitated, "end", Hesitated.moment))
+		arms := weir.Arms[Moment, float64]{Steady: forest("steady", "1"), Canary: forest("canary", "2")}
+		scores := weir.Predict(weir.KeyBy(moments, "by-moment", Moment.key), "scores", arms, Routing(0, firstCanary), func(m Moment) Moment { return m }, model.Bare,
+			weir.DropFailures(), weir.RoutingBy(routes))
+		weir.To(scores, "predictions", jetstream.Publish("PREDICTIONS", func(p Prediction) string { return "predictions." + p.Features.User }, publish...), to...)
 	}
 }

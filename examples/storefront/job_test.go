@@ -1,6 +1,7 @@
 package storefront_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/weirflow/weir/examples/storefront"
 	"github.com/weirflow/weir/internal/storefront/proof"
 	"github.com/weirflow/weir/internal/storefront/script"
+	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/weirtest"
 )
 
@@ -17,6 +19,7 @@ var kit = []weirtest.Option{
 	weirtest.Source[storefront.Click]("clicks"),
 	weirtest.Sink[storefront.Count]("minute-counts"), weirtest.Sink[storefront.Count]("five-minutes-counts"),
 	weirtest.Sink[storefront.Nudge]("nudges"),
+	weirtest.Source[model.Routing]("routes"), weirtest.Sink[storefront.Prediction]("predictions"),
 }
 
 func click(e script.Event) storefront.Click {
@@ -24,8 +27,10 @@ func click(e script.Event) storefront.Click {
 }
 
 // collect returns the values of everything that a run published, sorted, in the
-// form of proof.Result.
-func collect(r *weirtest.Run) []string {
+// form of proof.Result, and how many predictions each arm made. One arm answers for a
+// visitor and item as long as the routing is the same.
+func collect(tb testing.TB, r *weirtest.Run) ([]string, map[string]int) {
+	tb.Helper()
 	var got []string
 	for _, sink := range []string{"minute-counts", "five-minutes-counts"} {
 		for _, c := range weirtest.Collect[storefront.Count](r, sink) {
@@ -41,20 +46,38 @@ func collect(r *weirtest.Run) []string {
 			Views: n.Views, Removes: n.Removes, Spent: n.Spent,
 		}))
 	}
+	arms, count := map[storefront.UserItem]string{}, map[string]int{}
+	for _, p := range weirtest.Collect[storefront.Prediction](r, "predictions") {
+		b, err := json.Marshal(p)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		var s proof.Score
+		if err := json.Unmarshal(b, &s); err != nil {
+			tb.Fatal(err)
+		}
+		key := storefront.UserItem{User: s.Features.User, Item: s.Features.Item}
+		if arm, ok := arms[key]; ok && arm != s.Arm {
+			tb.Fatalf("%s and %s answer for %v", arm, s.Arm, key)
+		}
+		arms[key] = s.Arm
+		count[s.Arm]++
+		got = append(got, s.Value())
+	}
 	slices.Sort(got)
-	return got
+	return got, count
 }
 
 // play returns a chapter of the demo's play as steps, the results that the model
 // finds, and how often each kind of plant is in it.
-func play(c script.Config) (steps []weirtest.Step, want []string, kinds map[string]int) {
+func play(c script.Config) (steps []weirtest.Step, want []proof.Result, kinds map[string]int) {
 	kinds = map[string]int{}
 	m := proof.NewModel()
 	p := script.Play(c, 0)
 	n := c.ChapterLen()
 	take := func(e script.Event) {
-		steps = append(steps, weirtest.Value(click(e)))
-		m.Take(e, 0, func(r proof.Result) { want = append(want, r.Value) })
+		steps = append(steps, weirtest.Into("clicks", weirtest.Value(click(e))))
+		m.Take(e, 0, func(r proof.Result) { want = append(want, r) })
 	}
 	for range n {
 		e, plant := p.Next()
@@ -71,10 +94,9 @@ func play(c script.Config) (steps []weirtest.Step, want []string, kinds map[stri
 	}{{"1m", 60_000, 10_000}, {"5m", 300_000, 300_000}} {
 		at := c.Closing(n).At
 		for end := at - at%w.slide + w.slide; end-w.size <= at; end += w.slide {
-			want = append(want, fmt.Sprintf("%+v", proof.Count{Window: w.label, User: "closing", From: end - w.size, To: end, Views: 1}))
+			want = append(want, proof.Result{Value: fmt.Sprintf("%+v", proof.Count{Window: w.label, User: "closing", From: end - w.size, To: end, Views: 1})})
 		}
 	}
-	slices.Sort(want)
 	return steps, want, kinds
 }
 
@@ -89,19 +111,29 @@ func TestPlay(t *testing.T) {
 	t.Logf("seed %d: %d clicks, %d results, plants %v", c.Seed, len(steps), len(want), kinds)
 	weirtest.Matrix(t, storefront.Job(), steps, func(tb testing.TB, r *weirtest.Run) {
 		tb.Helper()
-		diff(tb, collect(r), want)
+		got, arms := collect(tb, r)
+		if all := len(steps); arms[storefront.Canary] < all/20 || arms[storefront.Canary] > all/6 || arms[storefront.Steady] < all/2 {
+			tb.Errorf("predictions by arm: %v", arms)
+		}
+		diff(tb, got, want)
 	}, kit...)
 }
 
 // diff reports what is in one list and not in the other.
-func diff(tb testing.TB, got, want []string) {
+func diff(tb testing.TB, got []string, want []proof.Result) {
 	tb.Helper()
-	n := map[string]int{}
-	for _, s := range got {
-		n[s]++
+	n, same := map[string]int{}, map[string]string{}
+	for _, r := range want {
+		n[r.Value]--
+		for _, v := range r.Values {
+			same[v] = r.Value
+		}
 	}
-	for _, s := range want {
-		n[s]--
+	for _, s := range got {
+		if v, ok := same[s]; ok {
+			s = v
+		}
+		n[s]++
 	}
 	shown := 0
 	for _, s := range slices.Sorted(maps.Keys(n)) {
@@ -140,7 +172,7 @@ func TestHesitation(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			run := weirtest.New(t, storefront.Job(), kit...)
 			for _, c := range tc.clicks {
-				run.Do(weirtest.Value(c))
+				run.Do(weirtest.Into("clicks", weirtest.Value(c)))
 			}
 			run.Do(weirtest.EndOfInput())
 			if got := weirtest.Collect[storefront.Nudge](run, "nudges"); len(got) != tc.want {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirflow/weir/connectors/jetstream"
+	"github.com/weirflow/weir/examples/storefront"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/storefront/proof"
 )
@@ -50,9 +52,40 @@ func (d *demo) tick() error {
 		d.out.line("job killed (kill -9 of process %d)", d.job.cmd.Process.Pid)
 		d.killAt = now.Add(d.nextKill())
 	}
+	if !d.grown && d.report.First > 0 && d.report.Events > growAfter {
+		d.grown = true
+		if err := d.grow(); err != nil {
+			return err
+		}
+	}
 	if d.out.due(now) && d.report.Events > 0 {
 		d.out.progress(&d.report)
 	}
+	return nil
+}
+
+// After growAfter events the canary of the predictions gets a larger share, in percent.
+const (
+	growAfter = 2000
+	grownTo   = 30
+)
+
+// grow publishes a routing, as whoever runs a canary would. In a demo that goes on it
+// is not newer than the one in effect and changes nothing.
+func (d *demo) grow() error {
+	nc, err := jetstream.Dial(jetstream.Config{URL: d.url, Name: "weir demo"})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	b, err := json.Marshal(storefront.Routing(1, grownTo))
+	if err != nil {
+		return err
+	}
+	if _, err := nc.Request("routes", b, 10*time.Second); err != nil {
+		return fmt.Errorf("the routing was not taken: %w", err)
+	}
+	d.out.line("the canary gets %d %% of the visitors and items, by a message on ROUTES", grownTo)
 	return nil
 }
 

@@ -111,6 +111,7 @@ type demo struct {
 	up      bool // the job said that it runs
 	kills   int
 	killAt  time.Time // of the next kill; zero: none
+	grown   bool      // the canary has its later share
 }
 
 // Run runs the demo. It returns nil when everything that was compared is right;

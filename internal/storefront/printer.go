@@ -43,6 +43,7 @@ func (p *printer) title(d *demo) {
 	fmt.Fprintf(p.out, `weir demo · storefront · seed %d · %s events a second
   job     CLICKS ─▶ per user: counts and spend, 1 min every 10 s and 5 min ─▶ COUNTS
                  ─▶ per user and item: viewed 3 times, added, removed within 10 min ─▶ NUDGES
+                 ─▶ a model scores each click on its features, a canary some ─▶ PREDICTIONS
   time    event time runs %d times as fast as the clock: ten minutes of it take %s
   proof   an independent reader compares every visible result with a model of the
           generator's own log, which has planted hesitations and near misses
@@ -66,8 +67,8 @@ func (p *printer) progress(r *proof.Report) {
 	if r.Outstanding > 0 {
 		behind = fmt.Sprintf(" · %s due for up to %s", count(uint64(r.Outstanding)), millis(r.Age))
 	}
-	p.line("%s events · %s results compared · %s nudges · %d wrong · %d missing · %d duplicated%s",
-		count(r.Events), count(r.Compared), count(r.Nudges), r.Wrong, r.Missing, r.Duplicated, behind)
+	p.line("%s events · %s results compared · %s nudges · %s scores, %s by the canary · %d wrong · %d missing · %d duplicated%s",
+		count(r.Events), count(r.Compared), count(r.Nudges), count(r.Scores), count(r.Canary), r.Wrong, r.Missing, r.Duplicated, behind)
 }
 
 // summary says what was run and how fast it was.

@@ -32,6 +32,11 @@
 //     greatest event time of the user and item so far. Ten minutes begin at a
 //     multiple of 25 seconds and an hour at one of 150: that long before the last
 //     multiple that the greatest time has reached.
+//   - Of every event there is one prediction, due with it, and of every nudge another:
+//     what the user had done about the item by then, as above, and the score that one
+//     of two models gives it. Both are read from the dump of the library that trained
+//     them. Who answers for a user and item changes at most once, from the steady
+//     model to the canary.
 package proof
 
 import (
@@ -75,8 +80,10 @@ type Result struct {
 	Key string
 	// ID is unique.
 	ID string
-	// Value is everything that the message says.
-	Value string
+	// Value is everything that the message says; Values, if there are any, are all that
+	// it may say.
+	Value  string
+	Values []string
 	// At is the event time in milliseconds up to which the result speaks.
 	At int64
 	// Due is when the event was due that decided the result, in nanoseconds
@@ -84,6 +91,8 @@ type Result struct {
 	Due int64
 	// Plant is the plant that a nudge is of, or "".
 	Plant string
+	// Moment is what an expected prediction is about; nil for counts and nudges.
+	Moment *Moment
 }
 
 func (c Count) result() Result {
@@ -129,6 +138,9 @@ type Model struct {
 	// the log.
 	came map[pair][]script.Event
 	late uint64
+	// taken is the number of events so far.
+	taken   uint64
+	forests []forest // in the order of arms
 }
 
 // arrived is an event and what a nudge would say of the moment when it came.
@@ -139,7 +151,11 @@ type arrived struct {
 
 // NewModel returns a model that has seen nothing.
 func NewModel() *Model {
-	return &Model{panes: map[pane]map[string]*Count{}, past: map[pair][]arrived{}, came: map[pair][]script.Event{}}
+	m := &Model{panes: map[pane]map[string]*Count{}, past: map[pair][]arrived{}, came: map[pair][]script.Event{}}
+	for _, a := range arms {
+		m.forests = append(m.forests, readForest(a.name))
+	}
+	return m
 }
 
 // Late returns how many events came too late for hesitations.
@@ -150,6 +166,10 @@ func (m *Model) Late() uint64 { return m.late }
 func (m *Model) Take(e script.Event, due int64, emit func(Result)) {
 	m.count(e)
 	a := m.interest(e)
+	m.taken++
+	r := a.moment(false).expected(m.taken, m.forests)
+	r.Due = due
+	emit(r)
 	if m.seen && e.At < m.watermark {
 		m.late++
 	} else {
@@ -255,6 +275,7 @@ func (m *Model) look(e arrived, emit func(Result)) {
 	if e.Kind == script.Remove {
 		if n, ok := hesitation(past, e); ok {
 			emit(n.result())
+			emit(e.moment(true).expected(0, m.forests))
 			delete(m.past, k)
 			return
 		}

@@ -56,9 +56,13 @@ type Report struct {
 	Ended  bool   `json:"ended"`
 	// Compared is the number of results that were seen and expected. Wrong among
 	// them, or beside them, are those with another content, out of order, or
-	// expected by nobody. Nudges is how many of the compared are nudges.
+	// expected by nobody. Nudges is how many of the compared are nudges, Scores how
+	// many are predictions, and Canary how many predictions, of all that were seen, the
+	// canary made.
 	Compared   uint64 `json:"compared"`
 	Nudges     uint64 `json:"nudges"`
+	Scores     uint64 `json:"scores"`
+	Canary     uint64 `json:"canary"`
 	Wrong      uint64 `json:"wrong"`
 	Missing    uint64 `json:"missing"`
 	Duplicated uint64 `json:"duplicated"`
@@ -98,7 +102,7 @@ const (
 )
 
 // streams are what the job publishes: stream and the subjects of its results.
-var streams = []struct{ name, subjects string }{{"COUNTS", "counts.>"}, {"NUDGES", "nudges.>"}}
+var streams = []struct{ name, subjects string }{{"COUNTS", "counts.>"}, {"NUDGES", "nudges.>"}, {"PREDICTIONS", "predictions.>"}}
 
 type message struct {
 	stream int
@@ -118,6 +122,7 @@ type reader struct {
 	tail    *script.Tail
 	model   *Model
 	ledger  *Ledger
+	routes  routes
 	latency *hdrhistogram.Histogram
 	report  Report
 	killed  int64
@@ -146,6 +151,7 @@ func Read(ctx context.Context, cfg Config, in <-chan Command, out func(*Report) 
 	r := &reader{
 		cfg: cfg, msgs: make(chan message, queueLen), failed: make(chan error, len(streams)), out: out, started: time.Now().UnixNano(),
 		tail: script.NewTail(cfg.Log), model: NewModel(), ledger: NewLedger(), read: make([]uint64, len(streams)),
+		routes: routes{canary: map[pair]bool{}},
 		// Latencies from 10 µs to an hour, in µs.
 		latency: hdrhistogram.New(10, 3_600_000_000, 3), pending: map[string]decision{},
 	}
@@ -301,10 +307,12 @@ func (r *reader) handle(m message) error {
 		case "lost":
 			return nil
 		case "altered":
-			m.data = bytes.Replace(m.data, []byte(`"views":`), []byte(`"views":1`), 1)
+			for _, number := range []string{`"views":`, `"views_10m":`} {
+				m.data = bytes.Replace(m.data, []byte(number), []byte(number+"1"), 1)
+			}
 		}
 	}
-	res, err := parse(m)
+	res, err := r.parse(m)
 	if err != nil {
 		r.ledger.wrong++
 		r.ledger.differ("wrong: message %d of stream %s: %v", m.seq, streams[m.stream].name, err)
@@ -333,22 +341,35 @@ func (r *reader) handle(m message) error {
 }
 
 // parse reads a message, strictly.
-func parse(m message) (Result, error) {
+func (r *reader) parse(m message) (Result, error) {
 	d := json.NewDecoder(bytes.NewReader(m.data))
 	d.DisallowUnknownFields()
 	var res Result
-	if streams[m.stream].name == "COUNTS" {
+	switch streams[m.stream].name {
+	case "COUNTS":
 		var c Count
 		if err := d.Decode(&c); err != nil {
 			return res, err
 		}
 		res = c.result()
-	} else {
+	case "NUDGES":
 		var n Nudge
 		if err := d.Decode(&n); err != nil {
 			return res, err
 		}
 		res = n.result()
+	default:
+		var s Score
+		err := d.Decode(&s)
+		if err == nil {
+			res, err = s.result()
+		}
+		if err == nil {
+			err = r.routes.see(&s)
+		}
+		if err != nil {
+			return res, err
+		}
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return res, errors.New("something follows the JSON value")
@@ -360,6 +381,7 @@ func (r *reader) tell() error {
 	l, p := r.ledger, &r.report
 	p.Events, p.Late = r.tail.Events(), r.model.Late()
 	p.Compared, p.Nudges, p.Wrong, p.Missing, p.Duplicated = l.compared, l.nudges, l.wrong, l.missing, l.duplicated
+	p.Scores, p.Canary = l.scores, r.routes.count[1]
 	p.Outstanding, p.Age = l.outstanding, 0
 	if o := l.Oldest(); o > 0 {
 		p.Age = time.Now().UnixNano() - o
