@@ -25,14 +25,14 @@ func shadowed(t *testing.T, of map[string]*oracle, set func(*spec), o setup) *ri
 func TestShadows(t *testing.T) {
 	of := two()
 	r := shadowed(t, of, nil, setup{})
-	r.feed("a1", "b1")
+	r.feed("a1", "a2")
 	r.until("calls", func() bool { return len(of["canary"].asked()) == 2 && len(of["stable"].asked()) == 2 })
 	r.must(r.s.Watermark(50))
-	of["stable"].answer("a1", "b1")
-	r.wants("a1", "b1") // no shadow has said anything yet
-	r.logged("a1", "b1", "w50")
+	of["stable"].answer("a1", "a2")
+	r.wants("a1", "a2") // no shadow has said anything yet
+	r.logged("a1", "a2", "w50")
 	r.clk.Advance(3 * time.Millisecond)
-	of["canary"].fail("b1", &model.Failure{Kind: model.Limited, Status: 429, What: "slow down"})
+	of["canary"].fail("a2", &model.Failure{Kind: model.Limited, Status: 429, What: "slow down"})
 	r.until("one", func() bool { return len(r.shadows) == 1 })
 	of["canary"].answer("a1")
 	r.until("both", func() bool { return len(r.shadows) == 2 })
@@ -114,11 +114,11 @@ func TestShadowsGoFirst(t *testing.T) {
 func TestShadowsEnd(t *testing.T) {
 	of := two()
 	r := shadowed(t, of, func(s *spec) { s.Deadline = time.Minute }, setup{})
-	r.feed("a1", "b1")
+	r.feed("a1", "a2")
 	r.must(r.s.Watermark(5))
 	close(of["stable"].all)
-	r.wants("a1", "b1")
-	r.logged("a1", "b1", "w5")
+	r.wants("a1", "a2")
+	r.logged("a1", "a2", "w5")
 	r.until("calls", func() bool { return len(of["canary"].asked()) == 2 })
 	r.must(r.s.End())
 	r.turn()
@@ -132,7 +132,7 @@ func TestShadowsEnd(t *testing.T) {
 	}
 	r.clk.BlockUntil(1)
 	r.clk.Advance(time.Minute) // the other one hangs
-	r.until("b1", func() bool { return len(r.shadows) == 2 })
+	r.until("a2", func() bool { return len(r.shadows) == 2 })
 	r.turn()
 	if r.logged("w end", "end"); r.shadows[1].Kind != "unknown" || !r.s.Ended() {
 		t.Errorf("%+v, ended: %v", r.shadows[1], r.s.Ended())
