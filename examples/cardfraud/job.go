@@ -7,6 +7,7 @@ import (
 	"github.com/weirflow/weir"
 	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/connectors/file"
+	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/operators/pattern"
 	"github.com/weirflow/weir/window"
 )
@@ -35,6 +36,9 @@ const (
 	testingWithin = 5 * time.Minute
 	// caseGap ends a case: longer without another signal.
 	caseGap = 30 * time.Minute
+	// alertScore makes an alert of a payment alone, suspectScore a reason to look at it
+	// together with others of its card; both in percent.
+	alertScore, suspectScore = 80, 30
 )
 
 // cardTesting is the pattern: somebody tries out a stolen card with small payments,
@@ -74,6 +78,7 @@ func tested(card string, m *pattern.Match[Payment]) Testing {
 type Signal struct {
 	Card    string
 	Payment int64
+	// Score is how certain it is, in percent.
 	Score   int
 	Reasons Reasons
 }
@@ -122,8 +127,8 @@ type Alert struct {
 // severalSignals is how many suspicious payments make an alert when none of them does.
 const severalSignals = 3
 
-// alarming is the rule that joins both: the pattern, a payment with a high score, or
-// several payments that are suspicious.
+// alarming is the rule that joins both: the pattern, a payment that the model is sure
+// of, or several payments that are suspicious.
 func alarming(w weir.Windowed[string, Case]) bool {
 	c := w.Value
 	return c.Reasons&CardTesting != 0 || c.Best >= alertScore || len(c.Payments) >= severalSignals
@@ -136,13 +141,14 @@ func alert(w weir.Windowed[string, Case]) Alert {
 	}
 }
 
-// job reads payments and writes three directories of JSON lines below out: scored,
-// testings and alerts.
+// job reads payments and writes four directories of JSON lines below out: scored,
+// predictions, testings and alerts.
 //
-//	payments ─┬─▶ history (by card, by merchant, by both) ──┬─▶ scored
-//	          │                                             └─▶ suspects ─┐
-//	          └─▶ by-card ─▶ card-testing ──┬─▶ testings                  ├─▶ cases ─▶ alerts
-//	                                        └─▶ tested ───────────────────┘
+//	payments ─┬─▶ history (by card, by merchant, by both) ─┬─▶ scored
+//	          │                                            └─▶ fraud ─┬─▶ predictions
+//	          │                                                       └─▶ suspects ─┐
+//	          └─▶ by-card ─▶ card-testing ──┬─▶ testings                            ├─▶ cases ─▶ alerts
+//	                                        └─▶ tested ─────────────────────────────┘
 func job(payments connectors.Source[Payment], out string) weir.JobSpec {
 	return weir.NewJob("cardfraud", func(j *weir.Job) {
 		in := weir.From(j, "payments", payments, weir.BoundedOutOfOrderness(bound, Payment.eventTime))
@@ -159,10 +165,15 @@ func job(payments connectors.Source[Payment], out string) weir.JobSpec {
 		testings := weir.Detect(byCard, "card-testing", cardTesting(), tested)
 		weir.To(testings, "testings", file.WriteJSONL[Testing](out+"/testings"))
 
-		suspects := weir.Filter(scored, "suspects", func(s Scored) bool { return s.Score >= suspectScore })
+		byScored := weir.KeyBy(scored, "by-scored", func(s Scored) string { return s.Card })
+		predictions := weir.Predict(byScored, "fraud", weir.Arms[[]float64, float64]{"trees": fraudModel}, model.Everything("trees"), row, judged,
+			weir.DropFailures(), weir.LogFeatures(model.FeatureHash))
+		weir.To(predictions, "predictions", file.WriteJSONL[Judged](out+"/predictions"))
+
+		suspects := weir.Filter(predictions, "suspects", func(j Judged) bool { return j.certainty() >= suspectScore })
 		signals := weir.Union("signals",
-			weir.Map(suspects, "suspect", func(s Scored) Signal { return Signal{s.Card, s.ID, s.Score, s.Reasons} }),
-			weir.Map(testings, "tested", func(t Testing) Signal { return Signal{t.Card, t.Large, alertScore, CardTesting} }))
+			weir.Map(suspects, "suspect", Judged.signal),
+			weir.Map(testings, "tested", func(t Testing) Signal { return Signal{t.Card, t.Large, 100, CardTesting} }))
 		byCase := weir.KeyBy(signals, "by-case", func(s Signal) string { return s.Card })
 		found := weir.Aggregate(byCase, "cases", window.Session(caseGap), cases{})
 		alerts := weir.Map(weir.Filter(found, "alarming", alarming), "alert", alert)

@@ -11,12 +11,13 @@ import (
 
 	"github.com/weirflow/weir"
 	"github.com/weirflow/weir/connectors/file"
+	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/weirtest"
 )
 
 // kit replaces everything that the job reads and writes.
 var kit = []weirtest.Option{
-	weirtest.Source[Payment]("payments"), weirtest.Sink[Scored]("scored"), weirtest.Sink[Testing]("testings"), weirtest.Sink[Alert]("alerts"),
+	weirtest.Source[Payment]("payments"), weirtest.Sink[Scored]("scored"), weirtest.Sink[Judged]("predictions"), weirtest.Sink[Testing]("testings"), weirtest.Sink[Alert]("alerts"),
 }
 
 var jobUnderTest = job(file.JSONL[Payment]("unused"), "unused")
@@ -24,7 +25,7 @@ var jobUnderTest = job(file.JSONL[Payment]("unused"), "unused")
 // collect returns what a run published, in one order whatever its own.
 func collect(r *weirtest.Run) *output {
 	o := &output{
-		scored: weirtest.Collect[Scored](r, "scored"), testings: weirtest.Collect[Testing](r, "testings"), alerts: weirtest.Collect[Alert](r, "alerts"),
+		scored: weirtest.Collect[Scored](r, "scored"), predictions: weirtest.Collect[Judged](r, "predictions"), testings: weirtest.Collect[Testing](r, "testings"), alerts: weirtest.Collect[Alert](r, "alerts"),
 	}
 	o.sort()
 	return o
@@ -32,17 +33,21 @@ func collect(r *weirtest.Run) *output {
 
 func (o *output) sort() {
 	slices.SortFunc(o.scored, func(a, b Scored) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(o.predictions, func(a, b Judged) int { return cmp.Compare(a.ID, b.ID) })
 	sortTestings(o.testings)
 	sortAlerts(o.alerts)
 }
 
 // want is what the model finds in payments.
 func want(payments []Payment) *output {
-	m, o := newModel(), &output{testings: tests(payments)}
+	m, o := newOracle(), &output{testings: tests(payments)}
+	trees := readTrees()
 	for _, p := range payments {
-		o.scored = append(o.scored, score(p, m.history(p)))
+		s := score(p, m.history(p))
+		o.scored = append(o.scored, s)
+		o.predictions = append(o.predictions, Judged{ID: s.ID, Card: s.Card, Reasons: s.Reasons, Prediction: model.Prediction[[]float64, float64]{Out: trees(row(s))}})
 	}
-	o.alerts = alertsOf(o.scored, o.testings)
+	o.alerts = alertsOf(o.predictions, o.scored, o.testings)
 	return o
 }
 
@@ -62,6 +67,19 @@ func check(tb testing.TB, got, want *output) {
 		if g != w && bad < 5 {
 			bad++
 			tb.Errorf("payment %d:\n got %+v\nwant %+v", w.ID, g, w)
+		}
+	}
+	if len(got.predictions) != len(want.predictions) {
+		tb.Fatalf("%d predictions, want %d", len(got.predictions), len(want.predictions))
+	}
+	for i, g := range got.predictions {
+		w := want.predictions[i]
+		if p := g.Prediction; p.V != model.EnvelopeVersion || p.ID == "" || p.ModelVersion != "1" || p.Arm != "trees" || p.FeatureHash == 0 || p.Features != nil || p.Propensity != 1 {
+			tb.Fatalf("payment %d has the envelope %+v", g.ID, p)
+		}
+		if g.ID != w.ID || g.Card != w.Card || g.Reasons != w.Reasons || !near(g.Prediction.Out, w.Prediction.Out, 1) {
+			tb.Errorf("prediction %d:\n got %+v\nwant %+v", i, g, w)
+			break
 		}
 	}
 	if !reflect.DeepEqual(got.testings, want.testings) {
@@ -87,18 +105,18 @@ func TestMatrix(t *testing.T) {
 	for _, p := range payments {
 		steps = append(steps, weirtest.Value(p))
 	}
-	model := want(payments)
-	t.Logf("seed %d: %d payments, %d matches, %d alerts", c.Seed, len(payments), len(model.testings), len(model.alerts))
+	right := want(payments)
+	t.Logf("seed %d: %d payments, %d matches, %d alerts", c.Seed, len(payments), len(right.testings), len(right.alerts))
 	weirtest.Matrix(t, jobUnderTest, steps, func(tb testing.TB, r *weirtest.Run) {
 		tb.Helper()
 		o := collect(r)
-		check(tb, o, model)
+		check(tb, o, right)
 		result := truth.judge(o)
 		if err := result.err(); err != nil {
 			tb.Error(err)
 		}
-		if p := result.patterns; p.recall.whole != len(model.testings) {
-			tb.Errorf("%d matches were planted, and the model finds %d", p.recall.whole, len(model.testings))
+		if p := result.patterns; p.recall.whole != len(right.testings) {
+			tb.Errorf("%d matches were planted, and the model finds %d", p.recall.whole, len(right.testings))
 		}
 	}, kit...)
 }

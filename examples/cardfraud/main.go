@@ -1,7 +1,7 @@
 // Command cardfraud looks for misuse of payment cards: features of every payment
-// over horizons from a minute to thirty days, by card, by merchant and by both; a
-// pattern, several small payments and then a large one within five minutes; and
-// alerts from plain rules over the two.
+// over horizons from a minute to thirty days, by card, by merchant and by both; what a
+// model of trees makes of them; a pattern, several small payments and then a large one
+// within five minutes; and alerts that join the two.
 //
 //	go run ./examples/cardfraud
 //	go run ./examples/cardfraud -seed 7 -cards 500 -days 60 -dir data
@@ -19,6 +19,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -41,6 +42,7 @@ func run() (err error) {
 	flag.IntVar(&c.Days, "days", 45, "days of payments, at least 10")
 	parallelism := flag.Int("parallelism", 1, "subtasks of keyed operators")
 	dir := flag.String("dir", "", "directory for payments, output and checkpoints (default a temporary one)")
+	table := flag.String("table", "", "file for a table of inputs and frauds, to train a model with models/train.py")
 	flag.Parse()
 	if c.Cards < 20 || c.Days < 10 {
 		return errors.New("-cards must be at least 20, and -days at least 10")
@@ -69,6 +71,9 @@ func run() (err error) {
 	o, err := readOutput(out)
 	if err != nil {
 		return err
+	}
+	if *table != "" {
+		return writeFile(*table, func(w io.Writer) error { return t.writeTable(w, o.scored) })
 	}
 	r := t.judge(o)
 	r.print(os.Stdout)

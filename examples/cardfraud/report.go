@@ -13,9 +13,10 @@ import (
 
 // output is everything that the job found.
 type output struct {
-	scored   []Scored
-	testings []Testing
-	alerts   []Alert
+	scored      []Scored
+	predictions []Judged
+	testings    []Testing
+	alerts      []Alert
 }
 
 // truth is a script and what it planted.
@@ -60,10 +61,10 @@ func (r *ratio) count(yes bool) {
 
 // kindResult is what became of the plants of a kind.
 type kindResult struct {
-	name                   string
-	fraud                  bool
-	plants                 int
-	pattern, rules, alerts int // plants in which each found something
+	name                          string
+	fraud                         bool
+	plants                        int
+	pattern, rules, model, alerts int // plants in which each found something
 }
 
 // result is how what was found compares with what was planted.
@@ -72,9 +73,9 @@ type result struct {
 	kinds    []*kindResult
 	frauds   int // payments
 	patterns struct{ precision, recall ratio }
-	// rules are about payments with alertScore; alerts about alerts. Recall is about
-	// plants in both.
-	rules, alerts struct{ precision, recall ratio }
+	// rules and model are about the payments that each would make an alert of alone;
+	// alerts about alerts. Recall is about plants in all of them.
+	rules, model, alerts struct{ precision, recall ratio }
 }
 
 // judge compares an output with the truth.
@@ -93,7 +94,7 @@ func (t *truth) judge(o *output) *result {
 			want[fmt.Sprint(p.Match)] = true
 		}
 	}
-	byPattern, byRules, byAlert := map[int]bool{}, map[int]bool{}, map[int]bool{}
+	byPattern, byRules, byModel, byAlert := map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
 	mark := func(in map[int]bool, id int64) {
 		if i, ok := plantOf[id]; ok {
 			in[i] = true
@@ -107,9 +108,15 @@ func (t *truth) judge(o *output) *result {
 		mark(byPattern, m.Large)
 	}
 	for _, s := range o.scored {
-		if s.Score >= alertScore {
+		if s.Score >= ruledOut {
 			r.rules.precision.count(fraud[s.ID])
 			mark(byRules, s.ID)
+		}
+	}
+	for _, j := range o.predictions {
+		if j.certainty() >= alertScore {
+			r.model.precision.count(fraud[j.ID])
+			mark(byModel, j.ID)
 		}
 	}
 	for _, a := range o.alerts {
@@ -121,12 +128,13 @@ func (t *truth) judge(o *output) *result {
 	for i, p := range t.Plants {
 		k := r.kind(p)
 		k.plants++
-		k.pattern, k.rules, k.alerts = k.pattern+one(byPattern[i]), k.rules+one(byRules[i]), k.alerts+one(byAlert[i])
+		k.pattern, k.rules, k.model, k.alerts = k.pattern+one(byPattern[i]), k.rules+one(byRules[i]), k.model+one(byModel[i]), k.alerts+one(byAlert[i])
 		if p.Testing {
 			r.patterns.recall.count(matched[fmt.Sprint(p.Match)])
 		}
 		if p.Fraud {
 			r.rules.recall.count(byRules[i])
+			r.model.recall.count(byModel[i])
 			r.alerts.recall.count(byAlert[i])
 		}
 	}
@@ -165,24 +173,28 @@ func (r *result) print(w io.Writer) {
 	c := r.truth.Config
 	fmt.Fprintf(w, "%d payments of %d cards in %d days, seed %d; %d plants, %d payments of them frauds\n\n",
 		r.truth.Payments, c.Cards, c.Days, c.Seed, len(r.truth.Plants), r.frauds)
-	fmt.Fprintf(w, "%-46s %7s %8s %6s %7s\n", "planted", "", "pattern", "rules", "alerts")
+	fmt.Fprintf(w, "%-46s %7s %8s %6s %6s %7s\n", "planted", "", "pattern", "rules", "model", "alerts")
 	for _, fraud := range []bool{true, false} {
 		for _, k := range r.kinds {
 			if k.fraud == fraud {
-				fmt.Fprintf(w, "%-5s  %-39s %7d %8d %6d %7d\n", map[bool]string{true: "fraud", false: ""}[fraud], k.name, k.plants, k.pattern, k.rules, k.alerts)
+				fmt.Fprintf(w, "%-5s  %-39s %7d %8d %6d %6d %7d\n", map[bool]string{true: "fraud", false: ""}[fraud], k.name, k.plants, k.pattern, k.rules, k.model, k.alerts)
 			}
 		}
 	}
 	fmt.Fprintf(w, "\n%-44s %-24s %s\n", "", "precision", "recall")
 	fmt.Fprintf(w, "%-44s %-24v %v\n", "pattern: matches, against planted tests", r.patterns.precision, r.patterns.recall)
 	fmt.Fprintf(w, "%-44s %-24v %v\n", "rules: payments, against all frauds", r.rules.precision, r.rules.recall)
+	fmt.Fprintf(w, "%-44s %-24v %v\n", "model: payments, against all frauds", r.model.precision, r.model.recall)
 	fmt.Fprintf(w, "%-44s %-24v %v\n", "alerts: cases, against all frauds", r.alerts.precision, r.alerts.recall)
 }
 
 // readOutput reads the part files of the job's sinks.
 func readOutput(dir string) (*output, error) {
 	var o output
-	for _, err := range []error{readParts(dir+"/scored", &o.scored), readParts(dir+"/testings", &o.testings), readParts(dir+"/alerts", &o.alerts)} {
+	for _, err := range []error{
+		readParts(dir+"/scored", &o.scored), readParts(dir+"/predictions", &o.predictions),
+		readParts(dir+"/testings", &o.testings), readParts(dir+"/alerts", &o.alerts),
+	} {
 		if err != nil {
 			return nil, err
 		}
@@ -216,19 +228,26 @@ func readParts[T any](dir string, to *[]T) error {
 
 // writeLines writes values as JSON lines.
 func writeLines[T any](name string, list []T) error {
+	return writeFile(name, func(w io.Writer) error {
+		b := bufio.NewWriter(w)
+		enc := json.NewEncoder(b)
+		for i := range list {
+			if err := enc.Encode(list[i]); err != nil {
+				return err
+			}
+		}
+		return b.Flush()
+	})
+}
+
+// writeFile makes a file with what write writes.
+func writeFile(name string, write func(io.Writer) error) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	w := bufio.NewWriter(f)
-	enc := json.NewEncoder(w)
-	for i := range list {
-		if err := enc.Encode(list[i]); err != nil {
-			return err
-		}
-	}
-	if err := w.Flush(); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	return f.Close()

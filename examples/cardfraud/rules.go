@@ -17,9 +17,10 @@ const (
 	Spending
 	Newcomer
 	MerchantTesting
+	Model
 )
 
-var reasonNames = []string{"card-testing", "velocity", "countries", "amount", "spending", "newcomer", "merchant-testing"}
+var reasonNames = []string{"card-testing", "velocity", "countries", "amount", "spending", "newcomer", "merchant-testing", "model"}
 
 // Names lists the reasons.
 func (r Reasons) Names() []string {
@@ -51,19 +52,17 @@ func (r *Reasons) UnmarshalJSON(b []byte) error {
 }
 
 // rule gives points to a payment. The rules are plain on purpose: thresholds that a
-// person would set.
+// person would set. They say why a payment looks odd; what is done about it is up to
+// the model.
 type rule struct {
 	reason  Reasons
 	points  int
 	applies func(s *Scored) bool
 }
 
-const (
-	// alertScore makes an alert of a payment alone, suspectScore a reason to look at
-	// it together with others of its card.
-	alertScore   = 100
-	suspectScore = 50
-)
+// ruledOut is how many points would make an alert of a payment, if only the rules
+// decided: for comparison with the model.
+const ruledOut = 100
 
 var rules = []rule{
 	{Velocity, 60, func(s *Scored) bool { return s.Card1m >= 3 }},

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/weirflow/weir/operators/feature"
+	"github.com/weirflow/weir/operators/model/tree"
 )
 
-// model computes by brute force, over all payments so far, what the job must find.
-type model struct {
+// oracle computes by brute force, over all payments so far, what the job must find.
+type oracle struct {
 	hops map[time.Duration]int64 // of each horizon, in milliseconds
 	keys map[any]*past
 }
@@ -21,8 +22,8 @@ type past struct {
 	payments []Payment
 }
 
-func newModel() *model {
-	m := &model{hops: map[time.Duration]int64{}, keys: map[any]*past{}}
+func newOracle() *oracle {
+	m := &oracle{hops: map[time.Duration]int64{}, keys: map[any]*past{}}
 	for _, g := range []*feature.Group[Payment]{cardFeatures(), merchantFeatures(), pairFeatures()} {
 		p, err := g.Compile()
 		if err != nil {
@@ -38,13 +39,13 @@ func newModel() *model {
 // view is what counts for the features of a key: what happened strictly before its
 // clock, in the order of times.
 type view struct {
-	m     *model
+	m     *oracle
 	clock int64
 	list  []Payment
 }
 
 // see takes a payment of a key, and returns what counts for its features.
-func (m *model) see(key any, p Payment) view {
+func (m *oracle) see(key any, p Payment) view {
 	k := m.keys[key]
 	if k == nil {
 		k = &past{clock: p.At}
@@ -137,7 +138,7 @@ func (v view) small() view {
 }
 
 // history takes a payment and returns what the job must make of its past.
-func (m *model) history(p Payment) History {
+func (m *oracle) history(p Payment) History {
 	card, merchant, pair := m.see(p.Card, p), m.see([1]string{p.Merchant}, p), m.see([2]string{p.Card, p.Merchant}, p)
 	month := card.over(30 * day)
 	return History{
@@ -184,21 +185,39 @@ func sortTestings(list []Testing) {
 	slices.SortFunc(list, func(a, b Testing) int { return cmp.Compare(a.Large, b.Large) })
 }
 
+// readTrees returns the model. The package that reads it is tested against the
+// library that wrote it.
+func readTrees() func(row []float64) float64 {
+	b, err := models.ReadFile("models/fraud.txt")
+	if err != nil {
+		panic(err)
+	}
+	m, err := tree.Read(b, tree.Limits{})
+	if err != nil {
+		panic(err)
+	}
+	return func(row []float64) float64 {
+		var out [1]float64
+		m.Predict(out[:], row)
+		return out[0]
+	}
+}
+
 // alertsOf joins signals to cases and those to alerts.
-func alertsOf(scored []Scored, testings []Testing) []Alert {
+func alertsOf(predictions []Judged, scored []Scored, testings []Testing) []Alert {
 	type signal struct {
 		at, id  int64
 		score   int
 		reasons Reasons
 	}
 	byCard := map[string][]signal{}
-	for _, s := range scored {
-		if s.Score >= suspectScore {
-			byCard[s.Card] = append(byCard[s.Card], signal{s.At, s.ID, s.Score, s.Reasons})
+	for i, s := range scored {
+		if p := int(math.Round(100 * predictions[i].Prediction.Out)); p >= suspectScore {
+			byCard[s.Card] = append(byCard[s.Card], signal{s.At, s.ID, p, s.Reasons | Model})
 		}
 	}
 	for _, t := range testings {
-		byCard[t.Card] = append(byCard[t.Card], signal{t.At, t.Large, alertScore, CardTesting})
+		byCard[t.Card] = append(byCard[t.Card], signal{t.At, t.Large, 100, CardTesting})
 	}
 	var alerts []Alert
 	for card, list := range byCard {
