@@ -29,6 +29,7 @@ type Backend struct {
 	// spillSeq changes whenever the spill store does.
 	spillSeq               uint64
 	diskKeyBuf, diskValBuf []byte
+	fresh                  []loaded
 	diskStep               int // spilled entries that a sweep reads at a time
 
 	groups   []*Group

@@ -144,7 +144,7 @@ func (t *Table) halve(old, s, up *segment, bit uint64) bool {
 	}
 	for ; size <= old.mem.size; size *= 2 {
 		for overflow := old.overflow(); ; overflow *= 2 {
-			s.arena, up.arena = arena{}, arena{}
+			s.arena, up.arena = arena{expect: old.arena.live / 2}, arena{expect: old.arena.live / 2}
 			s.newSlots(mem, size, overflow)
 			up.newSlots(mem, size, overflow)
 			if moveAll(old, to, true) {
@@ -195,7 +195,7 @@ func (s *segment) release() {
 // copyArena copies what is live in the arena of s.
 func (s *segment) copyArena() {
 	old := s.arena
-	s.arena = arena{}
+	s.arena = arena{expect: old.live}
 	for i := range s.slots {
 		if slot := s.slot(i); metaOf(slot).flags != 0 {
 			s.adopt(slot)

@@ -47,7 +47,8 @@ type meta struct {
 	stamp  uint32
 	keyLen uint16
 	flags  uint8
-	// ref is set by each access and cleared by the clock that picks what to evict.
+	// ref is set by each access and cleared by the clock that picks what to evict;
+	// see age.
 	ref uint8
 }
 
@@ -58,6 +59,10 @@ const (
 	onDisk                // the spill store holds a version of the entry
 	changed               // that version is not the current one
 	farKey                // the key is in the arena
+
+	// The two bits above count rounds of the clock in which the entry was used.
+	oneRound  = 1 << 6
+	allRounds = 3 << 6
 )
 
 // varRef is where a variable value lies.

@@ -174,10 +174,15 @@ func (s *segment) freeValue(slot unsafe.Pointer) {
 			*ref = nil
 		}
 	case varForm:
-		v := (*varRef)(unsafe.Add(slot, l.valOff))
-		s.arena.drop(int(v.cap))
-		*v = varRef{}
+		s.freeVar((*varRef)(unsafe.Add(slot, l.valOff)))
 	}
+}
+
+func (s *segment) freeVar(v *varRef) {
+	if v.cap > 0 {
+		s.arena.freeVar(v.p, int(v.cap))
+	}
+	*v = varRef{}
 }
 
 // remove empties slot i and moves later entries of its cluster up, so that every

@@ -222,7 +222,7 @@ func (b *Backend) writeBack(v *victim) bool {
 	for ; v.at < s.slots && n < spillChunk; v.at++ {
 		slot := s.slot(v.at)
 		m := metaOf(slot)
-		if m.flags == 0 || m.ref != 0 || m.flags&(changed|onDisk) == onDisk {
+		if m.flags == 0 || m.stays() || m.flags&(changed|onDisk) == onDisk {
 			continue
 		}
 		if m.flags&(tombstone|onDisk) == tombstone {
@@ -275,8 +275,24 @@ func (b *Backend) spillEntry(batch *pebble.Batch, t *Table, slot unsafe.Pointer)
 	return err
 }
 
+// stays says that the clock passes an entry by: one that was used since it came last,
+// or in at least two rounds more than it was not.
+func (m *meta) stays() bool { return m.ref != 0 || m.flags&allRounds > oneRound }
+
+// age counts a round of the clock. An entry that is used often survives up to two
+// rounds without use, so that many that are used once do not displace it.
+func (m *meta) age() {
+	switch rounds := m.flags & allRounds; {
+	case m.ref == 0 && rounds > 0:
+		m.flags -= oneRound
+	case m.ref != 0 && rounds < allRounds:
+		m.flags += oneRound
+	}
+	m.ref = 0
+}
+
 // evict removes the unused entries of a segment from memory, whose spilled
-// versions are current, and gives memory back. Used ones get another round.
+// versions are current, and gives memory back.
 func (b *Backend) evict(s *segment) {
 	b.structure++
 	t, gone := s.t, 0
@@ -287,11 +303,12 @@ func (b *Backend) evict(s *segment) {
 		if m.flags == 0 {
 			continue
 		}
-		if m.ref != 0 || m.flags&(changed|onDisk) != onDisk || failed {
-			m.ref = 0
+		if m.stays() || m.flags&(changed|onDisk) != onDisk || failed {
+			m.age()
 			continue
 		}
 		b.recordEvicted(s, i, slot)
+		s.freeValue(slot)
 		if m.flags&tombstone == 0 {
 			t.len--
 			t.stored++
@@ -305,7 +322,7 @@ func (b *Backend) evict(s *segment) {
 	t.slotsUsed -= gone
 	s.count -= gone
 	size := s.mem.size
-	for size > minSegment && s.count*2 < s.limit*(size/2)/s.mem.size {
+	for size > minSegment && s.count*5/4 < s.limit*(size/2)/s.mem.size {
 		size /= 2
 	}
 	b.shrink(s, size)
@@ -333,7 +350,7 @@ func (b *Backend) shrink(s *segment, size int) {
 	b.flushSegment(s)
 	old, overflow := *s, s.overflow()
 	for {
-		s.arena = arena{}
+		s.arena = arena{expect: old.arena.live}
 		s.newSlots(b.mem, size, min(overflow, 64))
 		if moveAll(&old, func(uint64) *segment { return s }, true) {
 			break

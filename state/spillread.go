@@ -245,6 +245,7 @@ func (t *Table) readAll(list []miss) {
 	if len(list) < prefetchMin {
 		return
 	}
+	t.b.cool()
 	// Room first: reads alone would not make any.
 	for n := 0; t.b.over && n < prefetchRelief; n++ {
 		t.b.relieve()
@@ -272,8 +273,33 @@ func (t *Table) readAll(list []miss) {
 			t.b.fail(m.err)
 			return
 		}
-		if m.ok {
-			t.admitLoaded(m.hash, m.key, m.val)
+		if m.ok && t.admitLoaded(m.hash, m.key, m.val) {
+			t.b.fresh = append(t.b.fresh, loaded{t, m.hash})
 		}
 	}
+}
+
+// loaded names an entry that was read ahead.
+type loaded struct {
+	t    *Table
+	hash uint64
+}
+
+// cool forgets that the entries that were read ahead last have been used: it is what
+// they were read for. Those that are not used again are the first to be evicted.
+func (b *Backend) cool() {
+	for _, l := range b.fresh {
+		if l.t.dead {
+			continue
+		}
+		s, i := l.t.locate(l.hash)
+		for slot := s.slot(i); metaOf(slot).flags != 0; slot = unsafe.Add(slot, s.stride) {
+			if m := metaOf(slot); l.t.hashOf(slot) == l.hash {
+				m.ref = 0
+				break
+			}
+		}
+	}
+	clear(b.fresh)
+	b.fresh = b.fresh[:0]
 }

@@ -151,18 +151,26 @@ func (t *Table) setVarBytes(s *segment, slot unsafe.Pointer, val []byte) {
 	v := (*varRef)(unsafe.Add(slot, t.g.layout.valOff))
 	if len(val) > int(v.cap) {
 		room := len(val)
-		if v.cap > 0 { // it has grown before; expect it to grow again
-			room += room / 4
+		if v.cap > 0 && room <= maxShared { // it has grown before; expect it to grow again
+			_, room = classOf(room)
 		}
-		s.arena.drop(int(v.cap))
-		*v = varRef{}
-		if s.arena.wasteful() {
-			s.copyArena()
-		}
-		v.p, v.cap = s.arena.alloc(t.b.mem, room), uint32(round8(room))
+		s.freeVar(v)
+		v.p, v.cap = s.allocVar(room)
 	}
 	v.len = uint32(len(val))
 	copy(unsafe.Slice((*byte)(v.p), len(val)), val)
+}
+
+// allocVar returns memory for a variable value of n bytes, and for how many there is
+// room.
+func (s *segment) allocVar(n int) (p unsafe.Pointer, room uint32) {
+	if p, room := s.arena.reuse(n); p != nil {
+		return p, uint32(room)
+	}
+	if s.arena.wasteful() {
+		s.copyArena()
+	}
+	return s.arena.alloc(s.t.b.mem, n), uint32(round8(n))
 }
 
 // GetVar returns a variable value. It is valid until the next call on the
