@@ -9,8 +9,8 @@ func (s *Set[T]) Conditions() int { return len(s.table.exprs) }
 // SharedRuns returns how many runs of a key patterns share.
 func (s *Set[T]) SharedRuns(k *SetKey[T]) (n int) {
 	for _, sb := range k.subs {
-		if sb.m.shares != nil {
-			n += sb.key.live
+		if sb.lane != nil {
+			n += len(sb.lane.runs)
 		}
 	}
 	return n

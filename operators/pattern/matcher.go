@@ -377,13 +377,7 @@ func (m *Matcher[T]) extend(r *run[T], stage uint16, entry, final bool) bool {
 	case final && m.p.skip.Kind == NoSkip:
 		l = m.passing()
 	case entry && m.rec == nil:
-		first := &struct {
-			link link[T]
-			rec  record[T]
-		}{}
-		l, m.rec = &first.link, &first.rec
-		m.rec.id, m.rec.val = m.id, *m.eval.val
-		l.ev = m.rec
+		l = m.withRecord()
 	default:
 		if m.rec == nil {
 			m.rec = &record[T]{id: m.id, val: *m.eval.val}
@@ -403,6 +397,33 @@ func (m *Matcher[T]) extend(r *run[T], stage uint16, entry, final bool) bool {
 	}
 	r.path, r.matched = l, false
 	return true
+}
+
+// withRecord makes the record of the event in hand and a link to it in one piece: for
+// links that keep nothing else alive for long.
+func (m *Matcher[T]) withRecord() *link[T] {
+	first := &struct {
+		link link[T]
+		rec  record[T]
+	}{}
+	m.rec = &first.rec
+	m.rec.id, m.rec.val = m.id, *m.eval.val
+	first.link.ev = m.rec
+	return &first.link
+}
+
+// complete emits shared runs that the event in hand completes.
+func (m *Matcher[T]) complete(runs []early[T], stage uint16, ts int64, out *Output[T]) {
+	m.stats.Events++
+	m.id, m.used = eventID{ts: ts}, 0
+	l := m.passing()
+	l.stage = stage
+	for i := range runs {
+		l.prev, l.depth = runs[i].path, runs[i].path.depth+1
+		m.stats.Matches++
+		out.Matches = append(out.Matches, m.p.materialize(l, ts, false))
+	}
+	m.release()
 }
 
 // passing returns a link to the event in hand that lasts until the matches are emitted.

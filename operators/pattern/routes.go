@@ -19,6 +19,26 @@ type route[T any] struct {
 type branch[T any] struct {
 	m      *member[T]
 	shared int32
+	node   uint16 // where the runs wait
+	strict bool
+	// whole says that the event completes all runs there, into the stage.
+	whole bool
+	stage uint16
+}
+
+// branchOf returns a branch to a pattern for events that meet a condition.
+func (g *group[T]) branchOf(m *member[T], id int32) branch[T] {
+	b := branch[T]{m: m, shared: g.m.ord, node: uint16(g.depth), strict: g.strict}
+	p := m.m.p
+	node := &p.nodes[b.node]
+	take := &node.edges[0]
+	b.stage = node.stage
+	b.whole = take.act == actTake && take.cond == id && take.gap == 0 && p.nodes[take.to].kind == finalNode && g.depth < p.opts.limits.Length
+	for _, e := range node.edges[1:] {
+		x := &p.table.exprs[e.cond]
+		b.whole = b.whole && e.act == actIgnore && x.op == opNot && x.a == id
+	}
+	return b
 }
 
 func (s *Set[T]) route(id int32) *route[T] {
@@ -51,7 +71,7 @@ func (s *Set[T]) index() {
 		for id, branches := range g.byNext {
 			r := s.route(id)
 			for _, m := range branches {
-				r.heirs = append(r.heirs, branch[T]{m, g.m.ord})
+				r.heirs = append(r.heirs, g.branchOf(m, id))
 			}
 		}
 	}

@@ -42,6 +42,7 @@ type Set[T any] struct {
 	heard []*route[T]
 	heirs []heir[T]
 	todo  []int
+	runs  []run[T]
 }
 
 // member is one pattern of a set.
@@ -56,6 +57,7 @@ type member[T any] struct {
 	gone     bool   // no longer in the set
 	seen     uint64 // the event that has been given to it
 	free     []*Key[T]
+	lanes    []*lane[T]
 	// open and held count the runs of all keys.
 	open, held int64
 	touched    bool
@@ -87,13 +89,14 @@ type SetKey[T any] struct {
 // sub is the state of a key in one pattern. What is asked of all patterns of a key for
 // each event is kept here, so that the rest need not be fetched.
 type sub[T any] struct {
-	m    *member[T]
-	key  *Key[T] // nil: it holds nothing and is to be taken out
-	due  int64   // a time before which no window ends
-	ord  int32   // of m
+	m *member[T]
+	// key holds the pattern's own runs, lane those that patterns share. Neither: it
+	// holds nothing and is to be taken out.
+	key  *Key[T]
+	lane *lane[T]
+	due  int64 // a time before which no window ends
+	ord  int32 // of m
 	loud bool
-	// marks says, of shared runs, who has had which.
-	marks []mark[T]
 }
 
 func newSub[T any](m *member[T], key *Key[T]) sub[T] {
@@ -105,18 +108,31 @@ func newSub[T any](m *member[T], key *Key[T]) sub[T] {
 // note notes when the runs end, after they have changed.
 func (sb *sub[T]) note() {
 	sb.due = never
-	if key := sb.key; key.live > 0 || len(key.heap) > 1 {
+	if sb.lane != nil {
+		sb.due = sb.lane.due(sb.m.m.p.window)
+	} else if key := sb.key; key.live > 0 || len(key.heap) > 1 {
 		sb.due = key.due
 	}
 }
 
 // release lets go of the runs of a pattern if there are none.
 func (sb *sub[T]) release() (emptied bool) {
-	if !sb.key.Empty() {
+	switch {
+	case sb.lane != nil:
+		if len(sb.lane.runs) > 0 {
+			return false
+		}
+		if len(sb.m.lanes) < maxFree {
+			sb.lane.reset()
+			sb.m.lanes = append(sb.m.lanes, sb.lane)
+		}
+		sb.lane = nil
+	case !sb.key.Empty():
 		return false
+	default:
+		sb.m.recycle(sb.key)
+		sb.key = nil
 	}
-	sb.m.recycle(sb.key)
-	sb.key = nil
 	return true
 }
 
@@ -199,21 +215,14 @@ func (s *Set[T]) visit(k *SetKey[T], i int, ts int64, sink Sink[T]) error {
 	sb := &k.subs[i]
 	m := sb.m
 	m.seen = s.eval.event
-	defer sb.note()
-	if m.shares != nil && m.shares.strict {
-		s.leave(k, sb)
-		if m.quiet && !s.hears(sb.ord) {
-			return nil
-		}
+	var err error
+	if sb.lane != nil {
+		err = s.visitLane(k, sb, ts)
+	} else {
+		err = s.take(k, m, sb.key, ts, sink)
 	}
-	dropped := m.m.stats.Overflowed
-	if err := s.take(k, m, sb.key, ts, sink); err != nil {
-		return err
-	}
-	if len(sb.marks) > 0 && (!m.quiet || m.m.stats.Overflowed > dropped) {
-		s.recount(sb, false) // runs may have ended
-	}
-	return nil
+	sb.note()
+	return err
 }
 
 // touch notes that runs have come, gone or moved.
@@ -225,6 +234,9 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		return nil
 	}
 	m.seen = s.eval.event
+	if m.shares != nil {
+		return s.beginLane(k, m, ts)
+	}
 	if d := m.m.decide(m.m.p.start, nil); d.hi == d.lo {
 		return nil
 	}
@@ -236,13 +248,14 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		m.recycle(key)
 		return nil
 	}
-	k.add(m, key)
+	k.add(newSub(m, key))
 	return nil
 }
 
 // add adds a pattern in which the key holds something.
-func (k *SetKey[T]) add(m *member[T], key *Key[T]) {
-	k.subs = append(k.subs, newSub(m, key))
+func (k *SetKey[T]) add(sb sub[T]) {
+	sb.note()
+	k.subs = append(k.subs, sb)
 	for i := len(k.subs) - 1; i > 0 && k.subs[i].ord < k.subs[i-1].ord; i-- {
 		k.subs[i], k.subs[i-1] = k.subs[i-1], k.subs[i]
 	}
@@ -334,7 +347,7 @@ func (s *Set[T]) flush(m *member[T], sink Sink[T]) {
 
 // settle takes out the patterns that were released.
 func (k *SetKey[T]) settle() {
-	k.subs = slices.DeleteFunc(k.subs, func(sb sub[T]) bool { return sb.key == nil })
+	k.subs = slices.DeleteFunc(k.subs, func(sb sub[T]) bool { return sb.key == nil && sb.lane == nil })
 }
 
 // Advance moves time to now, step by step: each window ends at its own time, however
@@ -363,7 +376,7 @@ func (s *Set[T]) end(k *SetKey[T], due int64, sink Sink[T]) error {
 			continue
 		}
 		if sb.m.shares != nil {
-			s.expireShared(sb, due, sink)
+			s.expireLane(sb, due, sink)
 		} else {
 			open, held := sb.key.Runs()
 			err := sb.m.m.Advance(sb.key, due, &s.out)

@@ -42,7 +42,7 @@ func (s *Set[T]) Append(dst []byte, k *SetKey[T], values Values[T]) []byte {
 	for i := range k.subs {
 		if sb := &k.subs[i]; sb.m.shares != nil {
 			e.shared(sb)
-			blob = sb.m.m.Append(blob[:0], sb.key, values)
+			blob = sb.m.m.Append(blob[:0], sb.lane.key(sb.m.m), values)
 			e.bytes(blob)
 		}
 	}
@@ -57,7 +57,7 @@ func (e *encoder[T]) shared(sb *sub[T]) {
 	e.uint(uint64(len(g.branches)))
 	for _, m := range g.branches {
 		e.dst = binary.LittleEndian.AppendUint64(e.dst, m.tag)
-		at, any := sb.had(m)
+		at, any := sb.lane.had(m)
 		if !any {
 			e.uint(0)
 			continue
@@ -106,7 +106,7 @@ func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
 // or to each of them.
 func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 	depth := int(d.uint())
-	sb, tags := sub[T]{}, map[uint64]bool{}
+	tags, marks := map[uint64]bool{}, []mark[T]{}
 	var left []*member[T]
 	for range d.count() {
 		tag := d.tag()
@@ -117,7 +117,7 @@ func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 		}
 		if d.uint() == 1 {
 			if at := (eventID{d.int(), uint32(d.uint())}); m != nil {
-				sb.marks = append(sb.marks, mark[T]{m: m, at: at})
+				marks = append(marks, mark[T]{m: m, at: at})
 			}
 		}
 	}
@@ -130,27 +130,37 @@ func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 	for _, m := range left {
 		same = same && m.group == g
 	}
-	if same {
-		sb.m, sb.key = g.m, &Key[T]{}
-		if err := g.m.m.Load(blob, sb.key, d.values); err != nil {
-			return err
+	var m *Matcher[T]
+	switch p := left[0].m.p; {
+	case same:
+		m = g.m.m
+	case depth < 1 || depth >= len(p.nodes):
+		return ErrState
+	default:
+		m = newMatcher(p.prefix(depth), s.eval)
+	}
+	key := &Key[T]{}
+	if err := m.Load(blob, key, d.values); err != nil {
+		return err
+	}
+	ln, ok := key.lane()
+	if !ok {
+		return ErrState
+	}
+	ln.marks = marks
+	if !same {
+		for _, m := range left {
+			s.spill(k, ln, m)
 		}
-		for _, m := range g.branches {
-			if !tags[m.tag] {
-				sb.mark(m, sb.key.latest())
-			}
-		}
-		s.recount(&sb, true)
-		k.subs = append(k.subs, sb)
 		return nil
 	}
-	for _, m := range left {
-		key := &Key[T]{}
-		if err := m.m.Load(blob, key, d.values); err != nil {
-			return err
+	for _, m := range g.branches {
+		if !tags[m.tag] {
+			ln.mark(m, ln.latest())
 		}
-		s.spill(k, &sb, m, key.sorted())
 	}
+	s.recount(ln, true)
+	k.subs = append(k.subs, sub[T]{m: g.m, lane: ln})
 	return nil
 }
 

@@ -3,7 +3,6 @@ package pattern
 import (
 	"cmp"
 	"slices"
-	"sort"
 
 	"github.com/weirflow/weir/internal/base"
 )
@@ -31,19 +30,14 @@ type group[T any] struct {
 	next *group[T]
 }
 
-// mark says up to which start a pattern has had the runs of a shared key.
-type mark[T any] struct {
-	m  *member[T]
-	at eventID
-	n  int // of the runs that are open
-}
-
 // heir is a pattern that takes shared runs on with the event in hand.
 type heir[T any] struct {
 	m    *member[T]
-	runs []run[T]
-	dec  decision
-	node uint16
+	runs []early[T]
+	// whole says that the event completes them all; else dec is what it does.
+	whole bool
+	dec   decision
+	stage uint16
 }
 
 // regroup finds the patterns that share stages, each as many as it can with another.
@@ -167,42 +161,33 @@ func (m *member[T]) active() int64 {
 }
 
 // had returns up to which start a pattern has had the shared runs.
-func (sb *sub[T]) had(m *member[T]) (at eventID, any bool) {
-	for i := range sb.marks {
-		if sb.marks[i].m == m {
-			return sb.marks[i].at, true
+func (ln *lane[T]) had(m *member[T]) (at eventID, any bool) {
+	for i := range ln.marks {
+		if ln.marks[i].m == m {
+			return ln.marks[i].at, true
 		}
 	}
 	return eventID{}, false
 }
 
-func (sb *sub[T]) mark(m *member[T], at eventID) *mark[T] {
-	for i := range sb.marks {
-		if sb.marks[i].m == m {
-			sb.marks[i].at = at
-			return &sb.marks[i]
+func (ln *lane[T]) mark(m *member[T], at eventID) *mark[T] {
+	for i := range ln.marks {
+		if ln.marks[i].m == m {
+			ln.marks[i].at = at
+			return &ln.marks[i]
 		}
 	}
-	sb.marks = append(sb.marks, mark[T]{m: m, at: at})
-	return &sb.marks[len(sb.marks)-1]
-}
-
-// upTo counts the open runs with starts up to a start.
-func (k *Key[T]) upTo(at eventID) (n int) {
-	for _, a := range k.active {
-		runs := k.buckets[a].runs
-		n += sort.Search(len(runs), func(i int) bool { return at.compare(runs[i].start) < 0 })
-	}
-	return n
+	ln.marks = append(ln.marks, mark[T]{m: m, at: at})
+	return &ln.marks[len(ln.marks)-1]
 }
 
 // recount counts, after shared runs have changed, those that patterns have had, and
 // drops marks that are about none any more. counted says that the patterns know of
 // those that are there.
-func (s *Set[T]) recount(sb *sub[T], counted bool) {
-	kept := sb.marks[:0]
-	for _, mk := range sb.marks {
-		n := sb.key.upTo(mk.at)
+func (s *Set[T]) recount(ln *lane[T], counted bool) {
+	kept := ln.marks[:0]
+	for _, mk := range ln.marks {
+		n := ln.upTo(mk.at)
 		if !counted {
 			mk.m.left += int64(n - mk.n)
 		}
@@ -210,19 +195,8 @@ func (s *Set[T]) recount(sb *sub[T], counted bool) {
 			kept = append(kept, mk)
 		}
 	}
-	clear(sb.marks[len(kept):])
-	sb.marks = kept
-}
-
-// latest returns the latest start of a key's runs.
-func (k *Key[T]) latest() (at eventID) {
-	for _, n := range k.active {
-		runs := k.buckets[n].runs
-		if last := runs[len(runs)-1].start; at.compare(last) < 0 {
-			at = last
-		}
-	}
-	return at
+	clear(ln.marks[len(kept):])
+	ln.marks = kept
 }
 
 // inherit finds the patterns that the event in hand makes take shared runs on: into
@@ -237,7 +211,7 @@ func (s *Set[T]) inherit(k *SetKey[T]) {
 				at, i = b.shared, k.find(b.shared)
 			}
 			if i >= 0 {
-				s.offer(k, &k.subs[i], b.m)
+				s.offer(k, &k.subs[i], b)
 			}
 		}
 	}
@@ -246,64 +220,136 @@ func (s *Set[T]) inherit(k *SetKey[T]) {
 	}
 }
 
+// visitLane gives the event in hand to the shared runs of a key.
+func (s *Set[T]) visitLane(k *SetKey[T], sb *sub[T], ts int64) error {
+	m, ln := sb.m, sb.lane
+	if m.shares.strict {
+		s.leave(k, sb)
+		if m.quiet && !s.hears(sb.ord) {
+			return nil
+		}
+	}
+	had, dropped := len(ln.runs), m.m.stats.Overflowed
+	changed, err := m.m.stepLane(ln, ts)
+	if changed {
+		k.touch()
+		m.open += int64(len(ln.runs) - had)
+		s.touch(m)
+	}
+	if len(ln.marks) > 0 && (!m.quiet || m.m.stats.Overflowed > dropped) {
+		s.recount(ln, false) // runs may have ended
+	}
+	return err
+}
+
+// beginLane gives the event in hand to a group in which the key has no runs.
+func (s *Set[T]) beginLane(k *SetKey[T], m *member[T], ts int64) error {
+	if !m.m.begins() {
+		return nil
+	}
+	ln := m.freshLane()
+	_, err := m.m.stepLane(ln, ts)
+	k.touch()
+	s.touch(m)
+	if len(ln.runs) == 0 {
+		m.lanes = append(m.lanes, ln)
+		return err
+	}
+	m.open += int64(len(ln.runs))
+	k.add(sub[T]{m: m, lane: ln, ord: m.ord, loud: m.loud})
+	return err
+}
+
+func (m *member[T]) freshLane() *lane[T] {
+	n := len(m.lanes) - 1
+	if n < 0 {
+		return newLane[T]()
+	}
+	ln := m.lanes[n]
+	m.lanes = m.lanes[:n]
+	return ln
+}
+
 // leave ends the wait of shared runs for the very next event.
 func (s *Set[T]) leave(k *SetKey[T], sb *sub[T]) {
-	g := sb.m.shares
-	b := &sb.key.buckets[g.depth]
-	if len(b.runs) == 0 {
+	n := len(sb.lane.waiting(uint16(sb.m.shares.depth)))
+	if n == 0 {
 		return
 	}
-	sb.key.live -= len(b.runs)
-	g.m.open -= int64(len(b.runs))
-	b.cut(len(b.runs))
-	sb.key.settle()
+	sb.lane.cut(n)
+	sb.m.open -= int64(n)
 	k.touch()
-	s.recount(sb, false)
-	s.touch(g.m)
+	s.recount(sb.lane, false)
+	s.touch(sb.m)
 }
 
 // offer lets a pattern take on the shared runs that it has not had, if the event in hand
 // does anything to them there.
-func (s *Set[T]) offer(k *SetKey[T], sb *sub[T], m *member[T]) {
-	g := sb.m.shares
-	node := uint16(g.depth)
-	runs := after(sb, m, sb.key.buckets[node].runs)
+func (s *Set[T]) offer(k *SetKey[T], sb *sub[T], b *branch[T]) {
+	m, ln := b.m, sb.lane
+	all := ln.waiting(b.node)
+	runs := all
+	if at, any := ln.had(m); any {
+		i := len(runs)
+		for i > 0 && at.compare(runs[i-1].start()) < 0 {
+			i--
+		}
+		runs = runs[i:]
+	}
 	if len(runs) == 0 {
 		return
 	}
-	d := m.m.decide(node, nil)
-	if d.stays && d.hi-d.lo == 1 {
-		return
+	var d decision
+	if !b.whole {
+		if d = m.m.decide(b.node, nil); d.stays && d.hi-d.lo == 1 {
+			return
+		}
 	}
 	k.touch()
 	s.touch(m)
-	if !g.strict {
+	if !b.strict {
 		// No run that waits here began after one that has not come so far.
-		mk := sb.mark(m, runs[len(runs)-1].start)
-		mk.n = len(sb.key.buckets[node].runs)
+		ln.mark(m, runs[len(runs)-1].start()).n = len(all)
 		m.left += int64(len(runs))
 	}
 	if i := k.find(m.ord); i >= 0 {
 		m.open += int64(len(runs))
-		m.m.insert(k.subs[i].key, runs)
+		m.m.insert(k.subs[i].key, s.convert(runs))
 		return
 	}
-	s.heirs = append(s.heirs, heir[T]{m, runs, d, node})
+	s.heirs = append(s.heirs, heir[T]{m, runs, b.whole, d, b.stage})
+}
+
+// convert makes shared runs such as other matchers have. They are valid until it is
+// called again.
+func (s *Set[T]) convert(runs []early[T]) []run[T] {
+	clear(s.runs)
+	s.runs = s.runs[:0]
+	for i := range runs {
+		s.runs = append(s.runs, runs[i].run())
+	}
+	return s.runs
 }
 
 // takeOn gives the event in hand to runs that a pattern, in which the key has none,
 // takes on.
 func (s *Set[T]) takeOn(k *SetKey[T], h *heir[T], ts int64, sink Sink[T]) error {
 	m := h.m
+	if h.whole {
+		m.m.complete(h.runs, h.stage, ts, &s.out)
+		s.flush(m, sink)
+		return nil
+	}
+	runs := s.convert(h.runs)
 	if h.dec.stays {
 		key := m.fresh()
-		m.open += int64(len(h.runs))
-		m.m.insert(key, h.runs)
+		m.open += int64(len(runs))
+		m.m.insert(key, runs)
 		err := s.take(k, m, key, ts, sink)
 		s.settleOn(k, m, key)
 		return err
 	}
-	m.m.branch(h.runs, h.dec, ts)
+	m.m.branch(runs, h.dec, ts)
 	var err error
 	if len(m.m.born) > 0 {
 		key := m.fresh()
@@ -329,20 +375,6 @@ func (s *Set[T]) settleOn(k *SetKey[T], m *member[T], key *Key[T]) {
 	k.subs = append(k.subs, newSub(m, key))
 }
 
-// after returns those of some runs that wait in front of a pattern's own stages that it
-// has not had.
-func after[T any](sb *sub[T], m *member[T], runs []run[T]) []run[T] {
-	at, any := sb.had(m)
-	if !any {
-		return runs
-	}
-	i := len(runs)
-	for i > 0 && at.compare(runs[i-1].start) < 0 {
-		i--
-	}
-	return runs[i:]
-}
-
 // own returns a key's own runs in a pattern.
 func (s *Set[T]) own(k *SetKey[T], m *member[T]) *Key[T] {
 	for i := range k.subs {
@@ -357,78 +389,77 @@ func (s *Set[T]) own(k *SetKey[T], m *member[T]) *Key[T] {
 
 // move lets shared runs go on where their patterns are now.
 func (s *Set[T]) move(k *SetKey[T], sb sub[T]) {
-	g := sb.m.shares
-	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return s.byTag[mk.m.tag] == nil })
-	for i := range sb.marks {
-		sb.marks[i].m = s.byTag[sb.marks[i].m.tag]
+	g, ln := sb.m.shares, sb.lane
+	ln.marks = slices.DeleteFunc(ln.marks, func(mk mark[T]) bool { return s.byTag[mk.m.tag] == nil })
+	for i := range ln.marks {
+		ln.marks[i].m = s.byTag[ln.marks[i].m.tag]
 	}
 	for g.gone && g.next != nil {
 		for _, b := range g.next.branches {
 			if m := s.byTag[b.tag]; m != nil && !g.has[b.tag] {
-				sb.mark(m, sb.key.latest())
+				ln.mark(m, ln.latest())
 			}
 		}
-		s.recount(&sb, true)
+		s.recount(ln, true)
 		g = g.next
 	}
 	if !g.gone {
 		sb.m = g.m
-		sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return !g.has[mk.m.tag] })
+		ln.marks = slices.DeleteFunc(ln.marks, func(mk mark[T]) bool { return !g.has[mk.m.tag] })
 		k.subs = append(k.subs, sb)
 		return
 	}
-	runs := sb.key.sorted()
 	for _, m := range s.survivors(g) {
-		s.spill(k, &sb, m, runs)
+		s.spill(k, ln, m)
 	}
 }
 
 // spill makes shared runs a pattern's own.
-func (s *Set[T]) spill(k *SetKey[T], sb *sub[T], m *member[T], runs []run[T]) {
-	at, any := sb.had(m)
-	runs = slices.DeleteFunc(slices.Clone(runs), func(r run[T]) bool {
-		return any && r.start.compare(at) <= 0
-	})
+func (s *Set[T]) spill(k *SetKey[T], ln *lane[T], m *member[T]) {
+	runs := ln.runs
+	if at, any := ln.had(m); any {
+		runs = runs[ln.upTo(at):]
+	}
 	if len(runs) > 0 {
-		m.m.insert(s.own(k, m), runs)
+		m.m.insert(s.own(k, m), s.convert(runs))
 	}
 }
 
-// expireShared ends the shared runs whose window is over.
-func (s *Set[T]) expireShared(sb *sub[T], due int64, sink Sink[T]) {
-	g := sb.m.shares
-	ended := g.m.m.expire(sb.key, due)
-	for j := range ended {
-		r := &ended[j]
-		g.m.open--
-		g.m.m.stats.Timeouts++
-		for j := range sb.marks {
-			mk := &sb.marks[j]
-			if r.start.compare(mk.at) > 0 {
-				continue
-			}
-			mk.n--
-			mk.m.m.stats.Timeouts--
-			mk.m.left--
+// expireLane ends the shared runs whose window is over.
+func (s *Set[T]) expireLane(sb *sub[T], due int64, sink Sink[T]) {
+	g, ln := sb.m.shares, sb.lane
+	n := 0
+	for n < len(ln.runs) && base.AddTime(ln.runs[n].ts, g.m.m.p.window) <= due {
+		n++
+	}
+	g.m.open -= int64(n)
+	g.m.m.stats.Timeouts += int64(n)
+	for j := range ln.marks {
+		mk := &ln.marks[j]
+		if had := min(ln.upTo(mk.at), n); had > 0 {
+			mk.n -= had
+			mk.m.m.stats.Timeouts -= int64(had)
+			mk.m.left -= int64(had)
 			s.touch(mk.m)
 		}
+	}
+	for i := range ln.runs[:n] {
 		if s.out.Want {
-			s.timeout(sb, r, due, sink)
+			s.timeout(ln, g, &ln.runs[i], due, sink)
 		}
 	}
-	clear(ended)
+	ln.cut(n)
 	s.touch(g.m)
-	sb.marks = slices.DeleteFunc(sb.marks, func(mk mark[T]) bool { return mk.n == 0 })
+	ln.marks = slices.DeleteFunc(ln.marks, func(mk mark[T]) bool { return mk.n == 0 })
 }
 
 // timeout reports the end of a shared run for all patterns that have not had it.
-func (s *Set[T]) timeout(sb *sub[T], r *run[T], now int64, sink Sink[T]) {
-	g := sb.m.shares
+func (s *Set[T]) timeout(ln *lane[T], g *group[T], r *early[T], now int64, sink Sink[T]) {
 	for _, m := range g.branches {
-		if at, any := sb.had(m); any && r.start.compare(at) <= 0 {
+		if at, any := ln.had(m); any && r.start().compare(at) <= 0 {
 			continue
 		}
-		s.out.Timeouts = append(s.out.Timeouts, Timeout[T]{m.m.p.materialize(r.path, now, true), base.AddTime(r.start.ts, g.m.m.p.window)})
+		s.out.Timeouts = append(s.out.Timeouts, Timeout[T]{m.m.p.materialize(r.path, now, true), base.AddTime(r.ts, g.m.m.p.window)})
 		s.flush(m, sink)
 	}
 }
@@ -454,7 +485,7 @@ func (s *Set[T]) view(k *SetKey[T], m *member[T]) *Key[T] {
 			all.done = own.done
 		}
 		tmp := &SetKey[T]{subs: []sub[T]{newSub(m, all)}}
-		s.spill(tmp, sb, m, sb.key.sorted())
+		s.spill(tmp, sb.lane, m)
 		return all
 	}
 	return own
