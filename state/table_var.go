@@ -30,6 +30,12 @@ func (t *Table) PeekVar(hash uint64, key []byte) ([]byte, bool) {
 	return t.g.layout.value(slot), true
 }
 
+// inMemoryBytes says that a key is in memory, as an entry or a tombstone.
+func (t *Table) inMemoryBytes(hash uint64, key []byte) bool {
+	_, _, _, ok := t.findBytes(hash, key)
+	return ok
+}
+
 // ChangeVar returns a variable value to be changed in place, and marks its entry as
 // changed; false when there is none. The value is valid until the next call on the
 // backend; its length cannot be changed.

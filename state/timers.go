@@ -123,10 +123,19 @@ type wheel struct {
 	buckets []bucket // not in the heap, in order
 	loaded  []bucket // in the heap
 	heap    timerHeap
-	loading bool   // a bucket is being loaded or spread out,
+	loading bool   // a bucket is being loaded,
 	current bucket // this one,
 	cursor  Cursor // from here on
+	spread  spread
 	key     []byte
+}
+
+// spread is how far a bucket has moved to narrower ones. It goes on there when an
+// earlier bucket has come between: nothing is added to a bucket once it is reached.
+type spread struct {
+	on     bool
+	bucket bucket
+	cursor Cursor
 }
 
 // open lists the buckets of restored state.
@@ -236,33 +245,57 @@ func (w *wheel) advance(limit int) int {
 		w.buckets = w.buckets[1:]
 		return 1
 	}
+	if bk.level > 0 {
+		return w.narrow(bk, t, limit)
+	}
 	if !w.loading || w.current != bk { // else an earlier bucket has come between
 		w.loading, w.current, w.cursor = true, bk, Cursor{}
 	}
-	var keys [][]byte
+	n := 0
 	done := t.Walk(&w.cursor, limit, func(_ uint64, key, _ []byte) bool {
-		keys = append(keys, slices.Clone(key))
+		n++
+		heap.Push(&w.heap, pending{timeOf(key), slices.Clone(key)})
 		return true
 	})
 	w.cursor.skip = 0 // entries may come and go before the next step
-	if bk.level == 0 {
-		for _, k := range keys {
-			heap.Push(&w.heap, pending{timeOf(k), k})
-		}
-	} else {
-		for _, k := range keys {
-			w.insert(k, timeOf(k), bk.start())
-			t.DeleteBytes(w.b.place.scatter(k), k)
-		}
-	}
 	if done {
 		w.loading = false
 		w.buckets = slices.Delete(w.buckets, 0, 1)
-		if bk.level == 0 {
-			w.loaded = append(w.loaded, bk)
-		} else {
-			w.g.Drop(bk.ns())
+		w.loaded = append(w.loaded, bk)
+	}
+	return max(1, n)
+}
+
+// narrow moves some timers of a bucket, the first, to narrower ones. Spilled ones are
+// not deleted one by one, which would read each: they stay until the bucket is
+// dropped, and a restore before that moves them once more, to where they are already.
+func (w *wheel) narrow(bk bucket, t *Table, limit int) int {
+	if s := &w.spread; !s.on || s.bucket != bk {
+		*s = spread{on: true, bucket: bk}
+	}
+	var keys [][]byte
+	before := w.spread.cursor
+	done := t.Walk(&w.spread.cursor, limit, func(_ uint64, key, _ []byte) bool {
+		keys = append(keys, slices.Clone(key))
+		return true
+	})
+	c := &w.spread.cursor // it skips what is passed at its position and stays
+	if c.skip = 0; c.pos == before.pos {
+		c.skip = before.skip
+	}
+	for _, k := range keys {
+		w.insert(k, timeOf(k), bk.start())
+		pos := w.b.place.scatter(k)
+		if t.inMemoryBytes(pos, k) {
+			t.DeleteBytes(pos, k)
+		} else if pos == c.pos {
+			c.skip++
 		}
+	}
+	if done {
+		w.spread.on = false
+		w.buckets = slices.Delete(w.buckets, 0, 1)
+		w.g.Drop(bk.ns())
 	}
 	return max(1, len(keys))
 }
