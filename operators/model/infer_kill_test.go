@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -32,7 +33,10 @@ var (
 )
 
 const (
+	// killRecords is the least number of records, killEach how many there are for each
+	// kill: more than the job can ask about between two of them.
 	killRecords  = 2500
+	killEach     = 800
 	killCapacity = 16
 )
 
@@ -40,9 +44,10 @@ const (
 func TestMain(m *testing.M) {
 	if url := os.Getenv("WEIR_INFER_CHILD"); url != "" {
 		p, err := strconv.Atoi(os.Getenv("WEIR_INFER_PARALLELISM"))
-		if err == nil {
+		records, rerr := strconv.Atoi(os.Getenv("WEIR_INFER_RECORDS"))
+		if err = errors.Join(err, rerr); err == nil {
 			dir := os.Getenv("WEIR_INFER_DIR")
-			err = weir.Run(context.Background(), killJob(url, dir), weir.Options{
+			err = weir.Run(context.Background(), killJob(url, dir, records), weir.Options{
 				DataDir: filepath.Join(dir, "data"), Interval: 400 * time.Millisecond, Parallelism: p,
 			})
 		}
@@ -55,9 +60,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func killJob(url, dir string) weir.JobSpec {
+func killJob(url, dir string, records int) weir.JobSpec {
 	return weir.NewJob("killed", func(j *weir.Job) {
-		src := generator.New(func(i uint64) item { return item{ID: fmt.Sprintf("%c%d", 'a'+i%7, i), N: int(i)} }, generator.Count(killRecords), generator.Shards(2))
+		src := generator.New(func(i uint64) item { return item{ID: fmt.Sprintf("%c%d", 'a'+i%7, i), N: int(i)} }, generator.Count(uint64(records)), generator.Shards(2))
 		items := weir.From(j, "items", src, weir.ProcessingTime[item]())
 		by := weir.KeyBy(items, "by-key", func(i item) string { return i.ID[:1] })
 		failed := weir.NewTag[model.Failed[item]]("failed")
@@ -163,6 +168,7 @@ func TestInferSurvivesKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	records := max(killRecords, killEach**kills)
 	var killed []time.Time
 	var inFlight []int
 	for run := 0; ; run++ {
@@ -170,7 +176,7 @@ func TestInferSurvivesKills(t *testing.T) {
 		p := 1 + run%3
 		cmd, errs := exec.Command(exe), &bytes.Buffer{}
 		cmd.Stderr = errs
-		cmd.Env = append(os.Environ(), "WEIR_INFER_CHILD="+web.URL, "WEIR_INFER_DIR="+dir, fmt.Sprint("WEIR_INFER_PARALLELISM=", p))
+		cmd.Env = append(os.Environ(), "WEIR_INFER_CHILD="+web.URL, "WEIR_INFER_DIR="+dir, fmt.Sprint("WEIR_INFER_PARALLELISM=", p), fmt.Sprint("WEIR_INFER_RECORDS=", records))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +188,9 @@ func TestInferSurvivesKills(t *testing.T) {
 			select {
 			case <-s.came:
 			case <-time.After(20 * time.Second):
-				t.Errorf("run %d asked nothing", run)
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				t.Fatalf("run %d asked nothing: the records were not enough, or it hangs; %s", run, errs)
 			}
 			time.Sleep(time.Duration(100+rnd.IntN(900)) * time.Millisecond)
 			_ = cmd.Process.Kill()
@@ -199,18 +207,18 @@ func TestInferSurvivesKills(t *testing.T) {
 		}
 		break
 	}
-	s.check(t, killed, inFlight)
-	checkOutput(t, dir)
+	s.check(t, killed, inFlight, records)
+	checkOutput(t, dir, records)
 }
 
 // slack is how long before a kill an answer can have been written that the process had
 // not made durable.
 const slack = 500 * time.Millisecond
 
-func (s *server) check(t *testing.T, killed []time.Time, inFlight []int) {
+func (s *server) check(t *testing.T, killed []time.Time, inFlight []int, records int) {
 	t.Helper()
-	if len(s.calls) != killRecords {
-		t.Errorf("%d idempotency keys for %d records", len(s.calls), killRecords)
+	if len(s.calls) != records {
+		t.Errorf("%d idempotency keys for %d records", len(s.calls), records)
 	}
 	repeated := make([]int, len(killed))
 	for key, calls := range s.calls {
@@ -227,7 +235,7 @@ func (s *server) check(t *testing.T, killed []time.Time, inFlight []int) {
 			repeated[before.run]++
 		}
 	}
-	t.Logf("%d calls for %d records; repeated after each kill: %v", s.total, killRecords, repeated)
+	t.Logf("%d calls for %d records; repeated after each kill: %v", s.total, records, repeated)
 	for i, n := range repeated {
 		if n > inFlight[i] {
 			t.Errorf("kill %d: %d calls were repeated and at most %d were in flight", i, n, inFlight[i])
@@ -235,7 +243,7 @@ func (s *server) check(t *testing.T, killed []time.Time, inFlight []int) {
 	}
 }
 
-func checkOutput(t *testing.T, dir string) {
+func checkOutput(t *testing.T, dir string, records int) {
 	t.Helper()
 	got := map[string]int{}
 	readLines(t, filepath.Join(dir, "out"), func(line []byte) {
@@ -263,8 +271,8 @@ func checkOutput(t *testing.T, dir string) {
 			t.Errorf("%s came out %d times", id, n)
 		}
 	}
-	if len(got) != killRecords {
-		t.Errorf("%d of %d records came out", len(got), killRecords)
+	if len(got) != records {
+		t.Errorf("%d of %d records came out", len(got), records)
 	}
 }
 

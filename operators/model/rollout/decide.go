@@ -1,0 +1,214 @@
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/operators/model"
+)
+
+// Phase says where a rollout is.
+type Phase uint8
+
+// Phases of a rollout.
+const (
+	// Waiting: the first report has not come.
+	Waiting Phase = iota
+	// Running: a step is under way.
+	Running
+	// Promoted: the candidate has taken over.
+	Promoted
+	// RolledBack: the candidate has been taken out.
+	RolledBack
+	// Superseded: a routing is in effect that the rollout did not make.
+	Superseded
+)
+
+// String names a phase.
+func (p Phase) String() string {
+	return [...]string{"waiting", "running", "promoted", "rolled back", "superseded"}[min(p, Superseded)]
+}
+
+// State is where a rollout is, and what it has seen. Its size does not grow with what is
+// seen.
+type State struct {
+	Plan  string `msgpack:"plan"`
+	Phase Phase  `msgpack:"phase"`
+	// Step counts from 0. Routing is the version of its routing, Known the highest that
+	// was seen or made.
+	Step           int    `msgpack:"step"`
+	Routing, Known uint64 `msgpack:",omitempty"`
+	// Decided is when the step was decided, Since when the candidate was first seen in
+	// it, 0 for not yet, and Last the end of the last report.
+	Decided, Since, Last base.Timestamp `msgpack:",omitempty"`
+	// Looks counts the reports that were held against the limits.
+	Looks    int64      `msgpack:"looks"`
+	Evidence []Evidence `msgpack:"evidence"`
+}
+
+// Evidence is what was seen under the routing of one step.
+type Evidence struct {
+	Routing                     uint64
+	Step                        int
+	Baseline, Candidate, Shadow Side
+}
+
+// Side is what was seen of one arm.
+type Side struct {
+	Counts Counts
+	Hist   []int64
+}
+
+func (s *Side) add(c *Counts, h []int64) {
+	s.Counts.merge(c)
+	addHist(&s.Hist, h)
+}
+
+// Action is what a decision does.
+type Action string
+
+// Actions.
+const (
+	// Hold: nothing changes.
+	Hold Action = "hold"
+	// Start: the first step begins. Promote: the next one does.
+	Start   Action = "start"
+	Promote Action = "promote"
+	// Finish: the last step was passed; its routing stays.
+	Finish Action = "finish"
+	// RollBack: the baseline answers for all keys again.
+	RollBack Action = "roll-back"
+	// GiveUp: somebody else has changed the routing, which stays.
+	GiveUp Action = "give-up"
+)
+
+// Decision is what a rollout makes of a report.
+type Decision struct {
+	Plan   string `msgpack:"plan" json:"plan"`
+	Model  string `msgpack:"model" json:"model"`
+	Action Action `msgpack:"action" json:"action"`
+	// Step, from 1, is the one that the decision was made in.
+	Step   int    `msgpack:"step" json:"step"`
+	Reason string `msgpack:"reason" json:"reason"`
+	// Routing is the new routing; its Version is 0 where nothing changes.
+	Routing model.Routing `msgpack:"routing" json:"routing"`
+	// At is the end of the window of the report.
+	At base.Timestamp `msgpack:"at" json:"at"`
+}
+
+// Advance takes in a report, in the order of their ends, and decides. The plan is valid.
+// A report of another model, or of a window that was seen, changes nothing, and ok is
+// false.
+func (p *Plan) Advance(s *State, r *Report) (d Decision, ok bool) {
+	if s.Plan != p.Name {
+		*s = State{Plan: p.Name, Known: s.Known, Last: s.Last}
+	}
+	if r.Model != p.Model || r.End <= s.Last {
+		return Decision{}, false
+	}
+	s.Last = r.End
+	s.Step = min(s.Step, len(p.Steps)-1) // the plan may have lost steps
+	d = Decision{Plan: p.Name, Model: p.Model, Action: Hold, Step: s.Step + 1, At: r.End}
+	news := s.collect(p, r)
+	switch {
+	case s.Phase == Waiting:
+		s.begin(p, 0, r.End)
+		d.Action, d.Reason, d.Routing = Start, "the rollout begins", p.routing(s.Routing, p.Steps[0])
+	case s.Phase != Running:
+		d.Reason = "the rollout has ended: " + s.Phase.String()
+	case s.Known > s.Routing:
+		s.Phase = Superseded
+		d.Action, d.Reason = GiveUp, fmt.Sprintf("routing %d is in effect, which is newer than the rollout's %d", s.Known, s.Routing)
+	default:
+		p.decide(s, &d, news)
+	}
+	return d, true
+}
+
+// collect adds what a report has on the routings of this rollout, and says whether there
+// was anything.
+func (s *State) collect(p *Plan, r *Report) (news bool) {
+	for i := range r.Arms {
+		a := &r.Arms[i]
+		s.Known = max(s.Known, a.Routing)
+		for k := range s.Evidence {
+			e := &s.Evidence[k]
+			side := e.side(p, a)
+			if side == nil {
+				continue
+			}
+			side.add(&a.Counts, a.Hist)
+			news = true
+			if e.Routing == s.Routing && a.Arm == p.Candidate && s.Since == 0 {
+				s.Since = r.End
+			}
+		}
+	}
+	return news
+}
+
+// side returns where a part of a report belongs; nil for nowhere.
+func (e *Evidence) side(p *Plan, a *ArmReport) *Side {
+	switch {
+	case e.Routing != a.Routing:
+	case a.Arm == p.Candidate && a.Shadow:
+		return &e.Shadow
+	case a.Arm == p.Candidate:
+		return &e.Candidate
+	case a.Arm == p.Baseline && !a.Shadow:
+		return &e.Baseline
+	}
+	return nil
+}
+
+// begin begins a step.
+func (s *State) begin(p *Plan, step int, at base.Timestamp) {
+	s.Known++
+	s.Phase, s.Step, s.Routing, s.Decided, s.Since = Running, step, s.Known, at, 0
+	s.Evidence = append(s.Evidence, Evidence{Routing: s.Routing, Step: step})
+	// A plan that lost and got steps while it ran may have more evidence than steps.
+	s.Evidence = s.Evidence[max(0, len(s.Evidence)-maxSteps):]
+}
+
+// decide is Advance in a step that is under way.
+func (p *Plan) decide(s *State, d *Decision, news bool) {
+	step := &p.Steps[s.Step]
+	if news {
+		s.Looks++
+		z := quantile(p.alpha(), s.Looks)
+		for i := range s.Evidence {
+			if why := p.broken(s, &s.Evidence[i], z); why != "" {
+				p.rollBack(s, d, why)
+				return
+			}
+		}
+	}
+	e := &s.Evidence[len(s.Evidence)-1]
+	why := p.missing(s, e, d.At)
+	switch {
+	case why == "" && s.Step == len(p.Steps)-1:
+		s.Phase = Promoted
+		d.Action, d.Reason = Finish, p.summary(s, e)
+	case why == "":
+		d.Action, d.Reason = Promote, p.summary(s, e)
+		s.begin(p, s.Step+1, d.At)
+		d.Routing = p.routing(s.Routing, p.Steps[s.Step])
+	case step.MaxTime > 0 && d.At-s.Decided >= int64(step.MaxTime):
+		p.rollBack(s, d, fmt.Sprintf("the step had %v, and %s", step.MaxTime, why))
+	default:
+		d.Reason = why
+	}
+}
+
+func (p *Plan) rollBack(s *State, d *Decision, why string) {
+	s.Known++
+	s.Phase, s.Routing = RolledBack, s.Known
+	d.Action, d.Reason, d.Routing = RollBack, why, p.routing(s.Routing, Step{})
+}
+
+func (p *Plan) alpha() float64 {
+	if p.Alpha == 0 {
+		return DefaultAlpha
+	}
+	return p.Alpha
+}
