@@ -66,6 +66,7 @@ type Job struct {
 	// vectors the feature vectors.
 	explained []explained
 	vectors   []vectorSchema
+	dead      deadLetters
 }
 
 // chain is a task under construction: fused operators from one head on.
@@ -127,6 +128,7 @@ func compile(spec JobSpec, opts ...CompileOption) (*Job, error) {
 		}
 	}
 	spec.build(j)
+	j.buildDeadLetters()
 	j.finish()
 	if len(j.errs) > 0 {
 		return nil, errors.Join(j.errs...)
@@ -160,6 +162,7 @@ func (j *Job) plan() *engine.Plan {
 			},
 		})
 	}
+	j.dead.info.Plan = fmt.Sprintf("%016x", p.Hash())
 	return p
 }
 

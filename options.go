@@ -16,9 +16,12 @@ const (
 	Fail = connectors.FailOnBad
 	// Skip counts the record in weir_operator_bad_records_total and goes on.
 	Skip = connectors.SkipBad
+	// DeadLetter counts the record, sends it to the job's dead letters, exactly once,
+	// and goes on. The job needs DeadLetters then.
+	DeadLetter = connectors.DeadLetterBad
 )
 
-// TryOption is an option of TryMap.
+// TryOption is an option of TryMap, Map, Filter and FlatMap.
 type TryOption interface{ try(*tryOptions) }
 
 type tryOptions struct{ policy Policy }
@@ -45,14 +48,18 @@ type SinkOption interface{ sink(*sinkOptions) }
 
 type sinkOptions struct{ require connectors.Class }
 
-// ErrorOption is what OnError returns: an option of TryMap and From.
+// ErrorOption is what OnError returns: an option of From, of TryMap, Map, Filter and
+// FlatMap, and of Process and Infer.
 type ErrorOption struct{ policy Policy }
 
 func (o ErrorOption) try(t *tryOptions)   { t.policy = o.policy }
 func (o ErrorOption) from(f *fromOptions) { f.onBad = o.policy }
 
-// OnError sets what happens to records that the function refuses (TryMap) or
-// that cannot be decoded (From).
+// OnError sets what happens to records that the function refuses (TryMap, Process),
+// that cannot be decoded (From), or whose call has failed for good (Infer). With a
+// policy other than Fail a panic of the function is an error of the record in hand; it
+// is recovered, and a dead letter has its stack. What a call emits is handed on when it
+// has not failed.
 func OnError(p Policy) ErrorOption { return ErrorOption{p} }
 
 // ParallelismOption is what Parallelism returns: an option of From and KeyBy.
@@ -69,7 +76,8 @@ type fromOption func(*fromOptions)
 func (o fromOption) from(f *fromOptions) { o(f) }
 
 // MaxAhead sets how far a record's event time may be ahead of the wall clock (24
-// hours if not set, 0 for no bound) and what happens to records further ahead.
+// hours if not set, 0 for no bound) and what happens to records further ahead. A record
+// that comes back from the dead letters is let pass.
 // They never move the watermark.
 func MaxAhead(d time.Duration, p Policy) FromOption {
 	return fromOption(func(f *fromOptions) { f.maxAhead, f.onFuture = d, p })

@@ -133,7 +133,10 @@ func EmitTo[K comparable, Out, T any](c *Context[K, Out], tag Tag[T], v T) {
 // of event time fire in the order of their times. What the function emits for a
 // timer has the timer's event time.
 //
-// The option OnError says what happens when the function returns an error.
+// The option OnError says what happens when the function returns an error and, unless
+// that is Fail, when it panics. What a call that fails has changed in the state, and the
+// timers that it has registered, stay; what it has emitted is dropped. A function that
+// checks first and changes afterwards leaves nothing behind.
 func Process[K comparable, T, Out any](in KeyedStream[K, T], name string, newFn func() KeyedProcess[K, T, Out], opts ...ProcessOption) Stream[Out] {
 	return addProcess(caller(1), "process", in, name, newFn, opts)
 }
@@ -164,6 +167,7 @@ func addProcess[K comparable, T, Out any](where, kind string, in KeyedStream[K, 
 		}
 	}
 	spec := operators.ProcessSpec[K, T, Out]{UID: uid, Key: in.key, Keys: in.codec, New: newFn, OnError: o.policy}
+	spec.Letters = lettersOf[T](j, in.chain, where, uid, true, o.policy)
 	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
 		sides := make([]operators.Side, 0, len(makers))
 		for _, m := range makers {

@@ -81,6 +81,9 @@ func From[T any](j *Job, name string, src connectors.Source[T], w Watermarks[T],
 		UID: uid, Source: src, Strategy: w.strategy.WithMaxSkew(o.maxAhead), ProcessingTime: w.processing, Time: w.time,
 		OnBad: o.onBad, OnFuture: o.onFuture, Limits: o.limits, EveryRecord: o.everyRecord,
 	}
+	if o.onBad == DeadLetter || o.onFuture == DeadLetter {
+		spec.Letters = sourceLetters[T](j, c, where, uid, o.onFuture == DeadLetter)
+	}
 	c.heads = append(c.heads, func(s *operators.Subtask) error {
 		operators.SourceHead(s, spec, out.bind(s))
 		return nil

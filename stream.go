@@ -44,10 +44,19 @@ func (s Stream[T]) bind(sub *operators.Subtask) operators.Consumer[T] {
 	return operators.Fan(sub, cs)
 }
 
-// Map returns the stream of f of every record.
-func Map[A, B any](in Stream[A], name string, f func(A) B) Stream[B] {
+// Map returns the stream of f of every record. A panic of f stops the task, unless
+// OnError says otherwise.
+func Map[A, B any](in Stream[A], name string, f func(A) B, opts ...TryOption) Stream[B] {
 	uid := in.j.declare(in.chain, name, "map", "", caller(1), in.uid)
 	out := newStream[B](in.j, in.chain, uid, in.keyed)
+	if policy := policyOf(opts); policy != Fail {
+		letters := lettersOf[A](in.j, in.chain, caller(1), uid, in.keyed, policy)
+		try := func(a A) (B, error) { return f(a), nil }
+		in.attach(func(s *operators.Subtask) operators.Consumer[A] {
+			return operators.GuardedMap(s, uid, try, policy, letters, out.bind(s))
+		})
+		return out
+	}
 	in.attach(func(s *operators.Subtask) operators.Consumer[A] {
 		return operators.Map(s, uid, f, out.bind(s))
 	})
@@ -55,34 +64,62 @@ func Map[A, B any](in Stream[A], name string, f func(A) B) Stream[B] {
 }
 
 // TryMap is Map for a function that may refuse a record. What happens then is
-// the error policy's: OnError(Fail), the default, or OnError(Skip).
+// the error policy's: OnError(Fail), the default, OnError(Skip) or
+// OnError(DeadLetter).
 func TryMap[A, B any](in Stream[A], name string, f func(A) (B, error), opts ...TryOption) Stream[B] {
 	uid := in.j.declare(in.chain, name, "map", "", caller(1), in.uid)
 	out := newStream[B](in.j, in.chain, uid, in.keyed)
-	var o tryOptions
-	for _, opt := range opts {
-		opt.try(&o)
+	if policy := policyOf(opts); policy != Fail {
+		letters := lettersOf[A](in.j, in.chain, caller(1), uid, in.keyed, policy)
+		in.attach(func(s *operators.Subtask) operators.Consumer[A] {
+			return operators.GuardedMap(s, uid, f, policy, letters, out.bind(s))
+		})
+		return out
 	}
 	in.attach(func(s *operators.Subtask) operators.Consumer[A] {
-		return operators.TryMap(s, uid, f, o.policy, out.bind(s))
+		return operators.TryMap(s, uid, f, out.bind(s))
 	})
 	return out
 }
 
-// Filter returns the stream of the records for which keep is true.
-func Filter[T any](in Stream[T], name string, keep func(T) bool) Stream[T] {
+func policyOf(opts []TryOption) Policy {
+	var o tryOptions
+	for _, opt := range opts {
+		opt.try(&o)
+	}
+	return o.policy
+}
+
+// Filter returns the stream of the records for which keep is true. A panic of keep
+// stops the task, unless OnError says otherwise.
+func Filter[T any](in Stream[T], name string, keep func(T) bool, opts ...TryOption) Stream[T] {
 	uid := in.j.declare(in.chain, name, "filter", "", caller(1), in.uid)
 	out := newStream[T](in.j, in.chain, uid, in.keyed)
+	if policy := policyOf(opts); policy != Fail {
+		letters := lettersOf[T](in.j, in.chain, caller(1), uid, in.keyed, policy)
+		in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+			return operators.GuardedFilter(s, uid, keep, policy, letters, out.bind(s))
+		})
+		return out
+	}
 	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
 		return operators.Filter(s, uid, keep, out.bind(s))
 	})
 	return out
 }
 
-// FlatMap returns the stream of all records that f emits.
-func FlatMap[A, B any](in Stream[A], name string, f func(a A, emit func(B))) Stream[B] {
+// FlatMap returns the stream of all records that f emits. A panic of f stops the task,
+// unless OnError says otherwise.
+func FlatMap[A, B any](in Stream[A], name string, f func(a A, emit func(B)), opts ...TryOption) Stream[B] {
 	uid := in.j.declare(in.chain, name, "flat-map", "", caller(1), in.uid)
 	out := newStream[B](in.j, in.chain, uid, in.keyed)
+	if policy := policyOf(opts); policy != Fail {
+		letters := lettersOf[A](in.j, in.chain, caller(1), uid, in.keyed, policy)
+		in.attach(func(s *operators.Subtask) operators.Consumer[A] {
+			return operators.GuardedFlatMap(s, uid, f, policy, letters, out.bind(s))
+		})
+		return out
+	}
 	in.attach(func(s *operators.Subtask) operators.Consumer[A] {
 		return operators.FlatMap(s, uid, f, out.bind(s))
 	})
@@ -179,14 +216,7 @@ func Union[T any](name string, first Stream[T], rest ...Stream[T]) Stream[T] {
 	uid := j.declare(c, name, "union", fmt.Sprintf("%d streams", len(all)), where, inputs...)
 	out := newStream[T](j, c, uid, false)
 	// What reads the union is built once for each subtask, not once for each head.
-	var last *operators.Subtask
-	var built operators.Consumer[T]
-	once := func(s *operators.Subtask) operators.Consumer[T] {
-		if s != last {
-			last, built = s, out.bind(s)
-		}
-		return built
-	}
+	once := onePerSubtask(out.bind)
 	for _, in := range all {
 		merged := exchange(in, c, uid, operators.Partition{Kind: operators.Forward}, where, nil)
 		merged.attach(once)
@@ -196,13 +226,19 @@ func Union[T any](name string, first Stream[T], rest ...Stream[T]) Stream[T] {
 
 // To sends a stream to a sink.
 func To[T any](in Stream[T], name string, sink connectors.Sink[T], opts ...SinkOption) {
-	j, where := in.j, caller(1)
+	where := caller(1)
+	if bound, ok := boundSink[T](in.j, name, where); ok {
+		sink = bound
+	}
+	toSink(in, name, where, sink, opts)
+}
+
+// toSink is To for a sink that is bound.
+func toSink[T any](in Stream[T], name, where string, sink connectors.Sink[T], opts []SinkOption) {
+	j := in.j
 	var o sinkOptions
 	for _, opt := range opts {
 		opt.sink(&o)
-	}
-	if bound, ok := boundSink[T](j, name, where); ok {
-		sink = bound
 	}
 	if sink.Target == nil || sink.Encode == nil {
 		j.fail(where, "WEIR-0108", fmt.Sprintf("sink %s has no target", name), "use a sink made by a connector package")

@@ -57,3 +57,15 @@ func (v versionInfo) String() string {
 	}
 	return strings.Join(append(parts, v.Go, v.Platform), ", ")
 }
+
+// jobVersion is what the build knows of the version of the binary's main module: its
+// revision, or else its version; "" if neither.
+func jobVersion() string {
+	if v := buildVersion(); v.Revision != "" {
+		return v.Revision
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "(devel)" {
+		return bi.Main.Version
+	}
+	return ""
+}

@@ -110,9 +110,15 @@ func (r *Records[T]) Append(v T, t base.Timestamp, pos uint64, headers *base.Hea
 // operator applies the record policy to it: fail, skip and count, dead letter.
 type BadRecord struct {
 	Pos uint64
-	// Raw is the record as read, cut to at most the record limit.
-	Raw []byte
-	Err error
+	// Raw is the record as read, cut to at most the record limit; Size is the length
+	// in bytes that it had, 0 when it was not cut.
+	Raw  []byte
+	Size int
+	// Time and Headers are those that Records would hold, where the source knows
+	// them.
+	Time    base.Timestamp
+	Headers *base.Headers
+	Err     error
 }
 
 // Poll says what a reader knows after a call of Poll.
@@ -172,6 +178,9 @@ const (
 	FailOnBad RecordPolicy = iota
 	// SkipBad counts the record and goes on.
 	SkipBad
+	// DeadLetterBad counts the record, sends it to the dead letters of the job, and
+	// goes on.
+	DeadLetterBad
 )
 
 // Timeless is implemented by sources whose records do not follow the wall clock,

@@ -71,15 +71,16 @@ func Map[A, B any](s *Subtask, uid string, f func(A) B, out Consumer[B]) Consume
 	}}
 }
 
-// TryMap hands on f of every record; an error is subject to the policy.
-func TryMap[A, B any](s *Subtask, uid string, f func(A) (B, error), policy ErrorPolicy, out Consumer[B]) Consumer[A] {
+// TryMap hands on f of every record; an error fails the subtask. GuardedMap has other
+// policies.
+func TryMap[A, B any](s *Subtask, uid string, f func(A) (B, error), out Consumer[B]) Consumer[A] {
 	op, next := s.operator(uid), out.One
 	var r B
 	return Consumer[A]{One: func(m *base.Meta, v *A) {
 		s.at = op
 		var err error
 		if r, err = f(*v); err != nil {
-			s.bad(policy, m, err)
+			s.bad(m, err)
 			return
 		}
 		next(m, &r)

@@ -32,7 +32,12 @@ type Partition struct {
 	Kind PartitionKind
 	// Lanes is the number of lanes, for ByLane.
 	Lanes int
+	// Timeless edges carry no event time, as those of Broadcast: the receivers' goes
+	// by their other inputs.
+	Timeless bool
 }
+
+func (p Partition) timeless() bool { return p.Timeless || p.Kind == Broadcast }
 
 // PartitionKind is a rule of partitioning.
 type PartitionKind uint8
@@ -118,14 +123,16 @@ func (f *filling[T]) add(m *base.Meta, v *T, hash uint64) bool {
 // subtask.
 func ToEdge[T any](s *Subtask, out int, part Partition) Consumer[T] {
 	w := newEdgeWriter[T](s, out, part)
-	if part.Kind != Broadcast {
-		return Consumer[T]{One: w.one}
+	if part.timeless() {
+		// For the receiver's event time the input has ended before it began.
+		for _, p := range w.ports {
+			p.Watermark(base.MaxTime)
+		}
 	}
-	// For the receiver's event time the input has ended before it began.
-	for _, p := range w.ports {
-		p.Watermark(base.MaxTime)
+	if part.Kind == Broadcast {
+		return Consumer[T]{One: w.all}
 	}
-	return Consumer[T]{One: w.all}
+	return Consumer[T]{One: w.one}
 }
 
 // KeyBy returns the consumer that sets the key hash of every record and writes it
@@ -235,7 +242,7 @@ func (w *edgeWriter[T]) flush(force bool) {
 func (w *edgeWriter[T]) watermark(t base.Timestamp) {
 	for i, p := range w.ports {
 		w.send(i)
-		if w.part.Kind != Broadcast {
+		if !w.part.timeless() {
 			p.Watermark(t)
 		}
 	}
@@ -243,7 +250,7 @@ func (w *edgeWriter[T]) watermark(t base.Timestamp) {
 
 func (w *edgeWriter[T]) markIdle() {
 	w.flush(true)
-	if w.part.Kind == Broadcast {
+	if w.part.timeless() {
 		return
 	}
 	for _, p := range w.ports {

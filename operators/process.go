@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/codec"
 	"github.com/weirflow/weir/state"
@@ -60,8 +61,11 @@ type ProcessSpec[K comparable, T, Out any] struct {
 	Keys *codec.KeyCodec[K]
 	// New makes the function of one subtask.
 	New func() KeyedProcess[K, T, Out]
-	// OnError is the policy for errors of OnRecord and OnTimer.
+	// OnError is the policy for errors of OnRecord and OnTimer, and, unless it is to
+	// fail, for their panics. A call that fails under such a policy emits nothing.
 	OnError ErrorPolicy
+	// Letters is needed where the policy is to send dead letters.
+	Letters Letters[T]
 }
 
 // process runs a KeyedProcess in one subtask.
@@ -75,6 +79,10 @@ type process[K comparable, T, Out any] struct {
 	arena []byte
 	// ahead holds the keys of a batch whose state is loaded ahead.
 	ahead keyBatch
+	// refuser takes records and timers that fail, and held what a call emits until it
+	// has not; nil with the policy to fail.
+	refuser *Refuser[T]
+	held    []sender
 }
 
 // processCore is the part of a process operator without its types.
@@ -123,6 +131,9 @@ func Process[K comparable, T, Out any](s *Subtask, spec ProcessSpec[K, T, Out], 
 		ints: n.keys.ints, schema: base.HashString(spec.Keys.Schema().String()),
 	}
 	n.ctx = ProcessContext[K, Out]{core: &n.processCore, out: out.One, sides: sides}
+	if spec.OnError != connectors.FailOnBad {
+		n.guard()
+	}
 	n.onDue = n.timer
 	s.Env.Backend.SetKeyKind(n.keys.kind())
 	n.decl = openDeclarer(spec.UID, s.Env.Backend)
@@ -177,6 +188,10 @@ func (n *processCore) Open() error {
 // one takes a record. A watermark that still fires timers, in short turns, is
 // completed first: a record that came after it finds its key's timers fired.
 func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
+	if n.refuser != nil {
+		n.guarded(m, v)
+		return
+	}
 	if n.stage.running {
 		if n.s.Fail(n.s.finish(n.stage)); n.s.err != nil {
 			return
@@ -188,7 +203,7 @@ func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
 	n.s.Env.Backend.SetRecordTime(m.Time)
 	n.ctx.begin(k, *m)
 	if err := n.fn.OnRecord(&n.ctx, *v); err != nil {
-		n.s.bad(n.spec.OnError, m, err)
+		n.s.bad(m, err)
 	}
 	n.firePast()
 }
@@ -334,10 +349,17 @@ func (n *process[K, T, Out]) timer(t *state.Timer) bool {
 	})
 	n.s.cur = &n.ctx.meta
 	n.s.Env.Stats.TimersFired.Add(1)
-	if err := n.fn.OnTimer(&n.ctx, Timer{Time: timeOf(t.At), Kind: t.Kind}); err != nil {
-		n.s.bad(n.spec.OnError, &n.ctx.meta, fmt.Errorf("timer at %s: %w", base.FormatTime(t.At), err))
+	fired := Timer{Time: timeOf(t.At), Kind: t.Kind}
+	if n.refuser != nil {
+		n.guardedTimer(fired, t.At)
+	} else if err := n.fn.OnTimer(&n.ctx, fired); err != nil {
+		n.s.bad(&n.ctx.meta, timerError(t.At, err))
 	}
 	return n.s.err == nil
+}
+
+func timerError(at base.Timestamp, err error) error {
+	return fmt.Errorf("timer at %s: %w", base.FormatTime(at), err)
 }
 
 // timerTimes sets the times by which state expires to that of a timer, not to the

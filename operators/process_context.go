@@ -83,7 +83,11 @@ func (c *ProcessContext[K, Out]) next() {
 }
 
 // Side is a side output of a process operator.
-type Side interface{ name() string }
+type Side interface {
+	name() string
+	// hold makes the side output keep what it is given until the sender is flushed.
+	hold() sender
+}
 
 type sideOutput[T any] struct {
 	tag   string
@@ -92,6 +96,12 @@ type sideOutput[T any] struct {
 }
 
 func (s *sideOutput[T]) name() string { return s.tag }
+
+func (s *sideOutput[T]) hold() sender {
+	box := &outbox[T]{out: s.out}
+	s.out = box.put
+	return box
+}
 
 // NewSide returns the side output of that name, for one subtask.
 func NewSide[T any](name string, out Consumer[T]) Side {

@@ -375,6 +375,13 @@ func TestErrorsAreAttributed(t *testing.T) {
 	if n := b.s.Env.Stats.BadRecords.Load(); n != 1 {
 		t.Errorf("%d bad records counted", n)
 	}
+	b.must(b.feed(6, "a3", "ap", "a4"))
+	b.wants("a3", "a4")
+	if n := b.s.Env.Stats.BadRecords.Load(); n != 2 {
+		t.Errorf("%d bad records counted", n)
+	}
+
+	b = newBench(t, &probe{record: refuse}, connectors.FailOnBad)
 	err = b.feed(6, "a3", "ap")
 	if base.CodeOf(err) != "WEIR-0701" || !strings.Contains(err.Error(), "oh no") || !strings.Contains(err.Error(), "operator probe") {
 		t.Errorf("panic: %v", err)

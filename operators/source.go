@@ -24,7 +24,9 @@ type SourceSpec[T any] struct {
 	// OnBad says what happens to records that cannot be decoded, OnFuture to
 	// those further ahead of the wall clock than the strategy allows.
 	OnBad, OnFuture ErrorPolicy
-	Limits          connectors.Limits
+	// Letters is needed where one of the policies is to send dead letters.
+	Letters Letters[T]
+	Limits  connectors.Limits
 	// EveryRecord sends a watermark after every record that moved it, instead of
 	// once per run of records; slower, but independent of how records arrive.
 	EveryRecord bool
@@ -72,6 +74,8 @@ type sourceHead[T any] struct {
 	spec SourceSpec[T]
 	op   int32
 	out  func(*base.Meta, *T)
+	// bad and future apply the two policies.
+	bad, future *Refuser[T]
 
 	splits []*sourceSplit[T]
 	next   int // the split to poll first
@@ -99,6 +103,7 @@ type sourceSplit[T any] struct {
 func SourceHead[T any](s *Subtask, spec SourceSpec[T], out Consumer[T]) {
 	h := &sourceHead[T]{s: s, spec: spec, out: out.One, pending: base.MinTime}
 	h.op = s.operator(spec.UID)
+	h.bad, h.future = sourceRefusers(s, h.op, &spec)
 	s.src = h
 }
 
@@ -290,10 +295,7 @@ func (h *sourceHead[T]) hand(i int, sp *sourceSplit[T], now int64) bool {
 		s.cur = &m
 		if !sp.tracker.Observe(m.Time, now) {
 			s.Env.Stats.FutureRecords.Add(1)
-			s.refuse(h.spec.OnFuture, &m, &base.Error{
-				Code: "WEIR-0606", What: fmt.Sprintf("a record is more than %v ahead of the clock", h.spec.Strategy.MaxSkew()),
-				Next: "mend the clock of its producer, or give the source the option MaxAhead with another bound or with Skip",
-			})
+			h.refuseFuture(&m, v)
 		} else {
 			h.out(&m, v)
 		}
@@ -308,12 +310,9 @@ func (h *sourceHead[T]) hand(i int, sp *sourceSplit[T], now int64) bool {
 	}
 	s.Env.Stats.RecordsIn.Add(int64(len(h.buf.Values)))
 	for _, b := range h.buf.Bad {
-		m = base.Meta{Ingest: now, Origin: base.Origin{Split: sp.origin, Pos: b.Pos}}
+		m = base.Meta{Time: b.Time, Ingest: now, Origin: base.Origin{Split: sp.origin, Pos: b.Pos}, Headers: b.Headers}
 		s.at = h.op
-		s.refuse(h.spec.OnBad, &m, &base.Error{
-			Code: "WEIR-0605", What: "a record cannot be decoded", Cause: b.Err,
-			Next: "mend the format or the record's producer, raise the limit with MaxRecord, or give the source the option OnError(Skip)",
-		})
+		h.refuseBad(&m, &b)
 	}
 	if len(h.buf.Values) > 0 {
 		h.note(h.comb.Update(i, sp.tracker.Watermark()))

@@ -100,6 +100,8 @@ type Subtask struct {
 	owners   []*advance
 	branch   *branch
 	stage    *advance
+	// retried takes dead letters that are sent back, by the operator.
+	retried map[string]func(*DeadLetter)
 }
 
 // Node is an operator with a life beyond its records. It implements those of
@@ -250,8 +252,8 @@ func (s *Subtask) guard(err *error) {
 		return
 	}
 	e := &base.Error{
-		Code: "WEIR-0701", What: fmt.Sprintf("a function of the job panicked: %v", r), Where: s.where(),
-		Next: "fix the function, or guard it against this record; the job restarts from the last checkpoint meanwhile",
+		Code: codePanic, What: fmt.Sprintf("a function of the job panicked: %v", r), Where: s.where(),
+		Next: "fix the function, or guard it against this record, or give the operator the option OnError(DeadLetter); the job restarts from the last checkpoint meanwhile",
 	}
 	s.Env.Logger.Error("panic in user code", "where", e.Where, "panic", r, "stack", string(debug.Stack()))
 	*err = e
@@ -288,11 +290,11 @@ func (s *Subtask) where() string {
 // error.
 type ErrorPolicy = connectors.RecordPolicy
 
-// bad takes a record for which a function of the job returned an error.
-func (s *Subtask) bad(p ErrorPolicy, m *base.Meta, err error) {
-	s.refuse(p, m, &base.Error{
-		Code: "WEIR-0702", What: "a function of the job refused a record", Cause: err,
-		Next: "fix the function or the record, or give the operator the option OnError(Skip)",
+// bad makes the subtask fail because a function of the job refused a record.
+func (s *Subtask) bad(m *base.Meta, err error) {
+	s.refuse(connectors.FailOnBad, m, &base.Error{
+		Code: codeRefused, What: "a function of the job refused a record", Cause: err,
+		Next: "fix the function or the record, or give the operator the option OnError(Skip) or OnError(DeadLetter)",
 	})
 }
 

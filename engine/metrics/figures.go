@@ -33,6 +33,7 @@ var figureMetrics = map[string]figureMetric{
 	"model_shadow_failed_total":     ofArm("model_shadow_failed_total", prometheus.CounterValue, "Shadow calls that have failed for good."),
 	"model_shadow_dropped_total":    ofArm("model_shadow_dropped_total", prometheus.CounterValue, "Records that a shadow was not asked about, because of load."),
 	"model_shadow_calls_in_flight":  ofArm("model_shadow_calls_in_flight", prometheus.GaugeValue, "Shadow calls under way."),
+	"dead_letters_total":            {figureDesc("dead_letters_total", "Records that the operator sent to the job's dead letters, by the code of the error.", "code"), prometheus.CounterValue, true},
 	"pattern_changes_refused_total": {figureDesc("pattern_changes_refused_total", "Changes of patterns that had mistakes and changed nothing."), prometheus.CounterValue, false},
 	"pattern_late_records_total":    {figureDesc("pattern_late_records_total", "Records that came behind the watermark of a pattern operator."), prometheus.CounterValue, false},
 }
