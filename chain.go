@@ -29,7 +29,8 @@ type Event struct {
 	// Type says what happened, in the past tense, such as "retrieved".
 	Type string `json:"type" msgpack:"type"`
 	// Correlation names the chain; all events of it have the same. Causation is the ID
-	// of the event that led to this one; "" in the first.
+	// of the event that led to this one, which may be a request to try again; "" in the
+	// first.
 	Correlation string `json:"correlation_id" msgpack:"correlation_id"`
 	Causation   string `json:"causation_id,omitempty" msgpack:"causation_id,omitempty"`
 	// Key names the entity that it is about, such as a user or a conversation.

@@ -15,15 +15,18 @@ import (
 type Attempt struct {
 	Event Event `msgpack:"event"`
 	N     int   `msgpack:"n"`
+	// Cause is the ID of the event that led to the attempt: Event's own, or that of the
+	// RetryRequested event.
+	Cause string `msgpack:"cause"`
 }
 
 // ID is that of the event: a key for KeyBy and SameKey.
 func (a Attempt) ID() string { return a.Event.ID }
 
-// Next is Event.Next for what this attempt made.
+// Next is Event.Next for what this attempt made. Its ID is the same for every attempt.
 func (a Attempt) Next(typ string, at time.Time, payload any) (Event, error) {
 	n, err := a.Event.Next(typ, at, payload)
-	n.Attempt = a.N
+	n.Attempt, n.Causation = a.N, a.Cause
 	return n, err
 }
 
@@ -39,7 +42,7 @@ func Attempts(events, retries Stream[Event], step string, opts ...TryOption) Key
 	j := events.j
 	var out KeyedStream[string, Attempt]
 	Scope(j, step, func(*Job) {
-		first := Map(events, "first", func(e Event) heldAttempt { return heldAttempt{Attempt: Attempt{Event: e, N: 1}} })
+		first := Map(events, "first", func(e Event) heldAttempt { return heldAttempt{Attempt: Attempt{e, 1, e.ID}} })
 		mine := Filter(TryMap(retries, "requested", readRetry, opts...), "mine", func(w heldAttempt) bool { return w.Step == step })
 		byID := KeyBy(Union("attempts", first, mine), "by-event", func(w heldAttempt) string { return w.Attempt.Event.ID })
 		due := Process(byID, "due", func() KeyedProcess[string, heldAttempt, Attempt] { return new(holdAttempts) })
@@ -66,7 +69,7 @@ func readRetry(e Event) (heldAttempt, error) {
 	if r.Event.ID == "" || r.Attempt < 2 {
 		return heldAttempt{}, fmt.Errorf("a retry of event %q as attempt %d", r.Event.ID, r.Attempt)
 	}
-	return heldAttempt{Attempt: Attempt{Event: r.Event, N: r.Attempt}, Step: r.Step, NotBefore: r.NotBefore}, nil
+	return heldAttempt{Attempt: Attempt{r.Event, r.Attempt, e.ID}, Step: r.Step, NotBefore: r.NotBefore}, nil
 }
 
 // holdAttempts keeps attempts until their time.
@@ -118,7 +121,7 @@ type RetryPolicy struct {
 
 // RetryOrGiveUp turns the failures of a step into control events: RetryRequested when
 // the policy has another attempt for the event, else StepFailed. Both are caused by
-// the event that failed. The step must read the former by Attempts; whoever undoes
+// what led to the attempt that failed. The step must read the former by Attempts; whoever undoes
 // what earlier steps did reads the latter. Failures of kind "permanent" are given up at
 // once.
 func RetryOrGiveUp(failures Stream[model.Failed[Attempt]], step string, p RetryPolicy) Stream[Event] {

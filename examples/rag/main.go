@@ -132,7 +132,6 @@ func runCommand() *cobra.Command {
 			}
 			defer stop()
 			w.system = s
-			w.script.began = time.Now()
 			w.ended = func(ctx context.Context, url string, js natsjs.JetStream) error {
 				return w.tell(ctx, cmd, url, js)
 			}

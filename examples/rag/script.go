@@ -17,8 +17,6 @@ type script struct {
 	poison, undeliverable int
 	// rate is prompts per second; 0 is as fast as they are taken.
 	rate float64
-	// began is the time of the documents and prompts.
-	began time.Time
 }
 
 func (s script) total() int { return s.prompts + s.poison + s.undeliverable }
@@ -46,7 +44,7 @@ func (s script) document(i int) (weir.Event, error) {
 		ID:   fmt.Sprintf("%s-%s-%d", town, thing, i/facts),
 		Text: fmt.Sprintf("The %s of %s opened in %d and has number %d.", thing, town, 1200+(i*37)%800, i),
 	}
-	return weir.NewEvent(documentAdded, fmt.Sprintf("d-%06d", i), collectionOf(i), s.began, d)
+	return weir.NewEvent(documentAdded, fmt.Sprintf("d-%06d", i), collectionOf(i), time.Now(), d)
 }
 
 // perConversation is how many prompts a conversation has.
@@ -66,7 +64,7 @@ func (s script) prompt(i int) (weir.Event, error) {
 	case undeliverable:
 		p.Channel = fmt.Sprintf("pigeon:user-%d", i/perConversation)
 	}
-	return weir.NewEvent(prompted, correlation(i), fmt.Sprintf("c-%05d", i/perConversation), s.began, p)
+	return weir.NewEvent(prompted, correlation(i), fmt.Sprintf("c-%05d", i/perConversation), time.Now(), p)
 }
 
 func correlation(i int) string { return fmt.Sprintf("p-%06d", i) }
