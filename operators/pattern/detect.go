@@ -93,6 +93,8 @@ type Detector[K comparable, T, R, TO any] struct {
 	prog   reached
 	lates  *base.Figure
 	turns  uint64
+	// published is the time of the clock when all figures were published last.
+	published int64
 	// initial are the patterns that Set made, changes what is not as it made it, by the
 	// time of the change.
 	initial map[string]bool
@@ -263,15 +265,29 @@ func (n *Detector[K, T, R, TO]) Advance(w base.Timestamp, deadline int64) (done 
 	n.sent = w
 	clear(n.numbers)
 	n.turns++
-	n.publish(w == base.MaxTime || n.turns%publishEvery == 0)
+	if now := n.s.Env.Clock.Mono(); w == base.MaxTime || n.turns%publishTurns == 0 || now-n.published >= publishEvery {
+		n.published = now
+		n.publish(true)
+	} else {
+		n.publish(false)
+	}
 	return true
 }
 
-// publishEvery is how many watermarks go by between two looks at the figures of
-// patterns that share runs.
-const publishEvery = 32
+// Between two looks at the figures of patterns that share runs, and of those of many
+// patterns, as many watermarks go by, or as much time in nanoseconds.
+const (
+	publishTurns = 256
+	publishEvery = int64(200e6)
+)
+
+// fewTouched is how many patterns have their figures published at every watermark.
+const fewTouched = 16
 
 func (n *Detector[K, T, R, TO]) publish(all bool) {
+	if !all && len(n.set.touched) > fewTouched {
+		return
+	}
 	n.set.publish(&n.s.Env.Stats.Figures, n.spec.UID, all)
 }
 

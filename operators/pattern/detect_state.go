@@ -43,9 +43,10 @@ func (n *Detector[K, T, R, TO]) close(e *entry[K, T]) {
 }
 
 // wake registers a timer for the next time at which time alone changes the key,
-// unless there is one before. A window of processing time ends by the clock.
+// unless there is one before: somewhat later if nobody hears of the change. A window of
+// processing time ends by the clock.
 func (n *Detector[K, T, R, TO]) wake(e *entry[K, T]) {
-	due := e.state.expires()
+	due := base.AddTime(e.state.expires(), n.set.slack)
 	if len(e.state.queue) > 0 {
 		due = min(due, base.AddTime(e.state.queue[0].ts, 1))
 	}

@@ -116,6 +116,7 @@ func (s *Set[T]) refresh(k *SetKey[T]) {
 
 // renew notes what the members are now.
 func (k *SetKey[T]) renew() {
+	k.known = false
 	for i := range k.subs {
 		sb := &k.subs[i]
 		sb.ord, sb.loud = sb.m.ord, sb.m.loud

@@ -1,6 +1,9 @@
 package pattern
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // route is what an event may touch that meets an Equal condition. Patterns are named by
 // their places in the set, which ascend.
@@ -55,6 +58,7 @@ func (s *Set[T]) index() {
 	for i, m := range s.members {
 		s.byTag[m.tag], m.ord = m, int32(i)
 	}
+	s.slack = s.patience()
 	s.regroup()
 	s.shared = int32(len(s.members))
 	s.routes = make([]*route[T], len(s.table.exprs))
@@ -75,6 +79,27 @@ func (s *Set[T]) index() {
 			}
 		}
 	}
+}
+
+// patience returns how much later than they end runs may be taken out, in nanoseconds,
+// where nothing but that they are gone is to be seen of their end. One timer serves for
+// many of them then.
+func (s *Set[T]) patience() int64 {
+	least := int64(math.MaxInt64)
+	for _, m := range s.members {
+		p := m.m.p
+		if p.window > 0 {
+			least = min(least, p.window)
+		}
+		matures := slices.ContainsFunc(p.nodes, func(n node) bool { return n.matures })
+		if s.out.Want || p.skip.Kind != NoSkip || p.prevs || matures || p.exact() {
+			return 0
+		}
+	}
+	if least == math.MaxInt64 {
+		return 0
+	}
+	return least / 8
 }
 
 // enter enters a member into the routes.
@@ -134,29 +159,40 @@ func (s *Set[T]) hears(ord int32) bool {
 // plan lists the patterns of a key, in their order, that the event in hand may concern.
 func (s *Set[T]) plan(k *SetKey[T]) {
 	s.todo = s.todo[:0]
-	own := k.from(s.shared)
-	if one := len(s.heard) == 1 && s.loud == s.loudGroups; one && len(s.heard[0].hears) < own/4 {
-		s.look(k, s.heard[0].hears)
-	} else {
+	own := s.own(k)
+	switch one := len(s.heard) == 1 && s.loud == s.loudGroups; {
+	case own == 0:
+	case one && len(s.heard[0].hears) < own/4:
+		for _, ord := range s.heard[0].hears {
+			if i := k.find(ord); i >= 0 {
+				s.todo = append(s.todo, i)
+			}
+		}
+	default:
 		s.sift(k, 0, own)
 	}
-	if len(s.heard) > 1 || s.loudGroups > 0 {
+	switch {
+	case own == len(k.subs):
+	case len(s.heard) > 1 || s.loudGroups > 0:
 		s.sift(k, own, len(k.subs))
-	} else if len(s.heard) == 1 && own < len(k.subs) {
-		s.look(k, s.heard[0].groups)
-	}
-}
-
-// look looks for the runs of patterns, sift among runs for those of patterns that the
-// event may concern.
-func (s *Set[T]) look(k *SetKey[T], places []int32) {
-	for _, ord := range places {
-		if i := k.find(ord); i >= 0 {
-			s.todo = append(s.todo, i)
+	case len(s.heard) == 1:
+		for _, ord := range s.heard[0].groups {
+			if i := s.findShared(k, ord); i >= 0 {
+				s.todo = append(s.todo, i)
+			}
 		}
 	}
 }
 
+// own counts the patterns in which a key has runs of their own.
+func (s *Set[T]) own(k *SetKey[T]) int {
+	if len(k.subs) == 0 || k.subs[0].ord >= s.shared {
+		return 0
+	}
+	return k.from(s.shared)
+}
+
+// sift looks for runs that the event may concern.
 func (s *Set[T]) sift(k *SetKey[T], from, to int) {
 	for i := from; i < to; i++ {
 		if sb := &k.subs[i]; sb.loud || s.hears(sb.ord) {

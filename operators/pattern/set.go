@@ -35,7 +35,9 @@ type Set[T any] struct {
 	// look at all events, loudGroups those among them that step shared runs.
 	shared           int32
 	loud, loudGroups int
-	out              Output[T]
+	// slack is how much later than they end runs may be taken out if no event comes.
+	slack int64
+	out   Output[T]
 
 	// What is in hand: the routes of the conditions that the event meets, who takes
 	// shared runs on, and the patterns of the key, by index, that the event is for.
@@ -43,6 +45,7 @@ type Set[T any] struct {
 	heirs []heir[T]
 	todo  []int
 	runs  []run[T]
+	added bool // the key has runs in more patterns, not in order yet
 }
 
 // member is one pattern of a set.
@@ -99,13 +102,22 @@ type sub[T any] struct {
 	loud bool
 }
 
-func newSub[T any](m *member[T], key *Key[T]) sub[T] {
-	sb := sub[T]{m: m, key: key, ord: m.ord, loud: m.loud}
-	sb.note()
-	return sb
+func newSub[T any](m *member[T], key *Key[T], ln *lane[T]) sub[T] {
+	return sub[T]{m: m, key: key, lane: ln, due: never, ord: m.ord, loud: m.loud}
 }
 
-// note notes when the runs end, after they have changed.
+// note notes when the runs of a pattern end, after they have changed.
+func (k *SetKey[T]) note(sb *sub[T]) {
+	was := sb.due
+	sb.note()
+	switch {
+	case sb.due < k.due:
+		k.due = sb.due
+	case was <= k.due:
+		k.known = false
+	}
+}
+
 func (sb *sub[T]) note() {
 	sb.due = never
 	if sb.lane != nil {
@@ -183,8 +195,8 @@ func (s *Set[T]) Process(k *SetKey[T], ts, processing int64, v *T, sink Sink[T])
 func (s *Set[T]) step(k *SetKey[T], ts int64, sink Sink[T]) error {
 	s.inherit(k)
 	s.plan(k)
-	emptied, had := false, len(k.subs)
-	next := 0
+	emptied, next := false, 0
+	s.added = false
 	for _, i := range s.todo {
 		for ; next < len(s.heirs) && s.heirs[next].m.ord < k.subs[i].ord; next++ {
 			if err := s.takeOn(k, &s.heirs[next], ts, sink); err != nil {
@@ -204,7 +216,7 @@ func (s *Set[T]) step(k *SetKey[T], ts int64, sink Sink[T]) error {
 	if emptied {
 		k.settle()
 	}
-	if emptied || len(k.subs) > had {
+	if s.added {
 		k.order()
 	}
 	return nil
@@ -221,12 +233,12 @@ func (s *Set[T]) visit(k *SetKey[T], i int, ts int64, sink Sink[T]) error {
 	} else {
 		err = s.take(k, m, sb.key, ts, sink)
 	}
-	sb.note()
+	k.note(sb)
 	return err
 }
 
 // touch notes that runs have come, gone or moved.
-func (k *SetKey[T]) touch() { k.changed, k.known = true, false }
+func (k *SetKey[T]) touch() { k.changed = true }
 
 // begin gives an event to a pattern in which the key has no runs.
 func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error {
@@ -248,13 +260,13 @@ func (s *Set[T]) begin(k *SetKey[T], m *member[T], ts int64, sink Sink[T]) error
 		m.recycle(key)
 		return nil
 	}
-	k.add(newSub(m, key))
+	k.add(newSub(m, key, nil))
 	return nil
 }
 
 // add adds a pattern in which the key holds something.
 func (k *SetKey[T]) add(sb sub[T]) {
-	sb.note()
+	k.note(&sb)
 	k.subs = append(k.subs, sb)
 	for i := len(k.subs) - 1; i > 0 && k.subs[i].ord < k.subs[i-1].ord; i-- {
 		k.subs[i], k.subs[i-1] = k.subs[i-1], k.subs[i]
@@ -269,6 +281,14 @@ func (k *SetKey[T]) find(ord int32) int {
 		return -1
 	}
 	return i
+}
+
+// findShared is find for what steps shared runs. Busy keys have runs in all of them.
+func (s *Set[T]) findShared(k *SetKey[T], ord int32) int {
+	if i := len(k.subs) - int(s.shared) - len(s.groups) + int(ord); i >= 0 && k.subs[i].ord == ord {
+		return i
+	}
+	return k.find(ord)
 }
 
 // from returns the index of the first pattern at a place of the set or behind it.
@@ -386,7 +406,7 @@ func (s *Set[T]) end(k *SetKey[T], due int64, sink Sink[T]) error {
 				return err
 			}
 		}
-		sb.note()
+		k.note(sb)
 		emptied = sb.release() || emptied
 	}
 	if emptied {

@@ -87,7 +87,7 @@ func (s *Set[T]) Load(src []byte, k *SetKey[T], values Values[T]) error {
 		if err := m.m.Load(blob, key, values); err != nil {
 			return err
 		}
-		k.subs = append(k.subs, newSub(m, key))
+		k.subs = append(k.subs, newSub(m, key, nil))
 	}
 	for range d.count() {
 		if err := s.loadShared(&d, k); err != nil {
@@ -160,7 +160,7 @@ func (s *Set[T]) loadShared(d *decoder[T], k *SetKey[T]) error {
 		}
 	}
 	s.recount(ln, true)
-	k.subs = append(k.subs, sub[T]{m: g.m, lane: ln})
+	k.subs = append(k.subs, newSub(g.m, nil, ln))
 	return nil
 }
 

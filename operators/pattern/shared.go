@@ -208,7 +208,7 @@ func (s *Set[T]) inherit(k *SetKey[T]) {
 		for j := range r.heirs {
 			b := &r.heirs[j]
 			if b.shared != at {
-				at, i = b.shared, k.find(b.shared)
+				at, i = b.shared, s.findShared(k, b.shared)
 			}
 			if i >= 0 {
 				s.offer(k, &k.subs[i], b)
@@ -256,7 +256,7 @@ func (s *Set[T]) beginLane(k *SetKey[T], m *member[T], ts int64) error {
 		return err
 	}
 	m.open += int64(len(ln.runs))
-	k.add(sub[T]{m: m, lane: ln, ord: m.ord, loud: m.loud})
+	k.add(newSub(m, nil, ln))
 	return err
 }
 
@@ -372,18 +372,21 @@ func (s *Set[T]) settleOn(k *SetKey[T], m *member[T], key *Key[T]) {
 		m.recycle(key)
 		return
 	}
-	k.subs = append(k.subs, newSub(m, key))
+	sb := newSub(m, key, nil)
+	k.note(&sb)
+	k.subs = append(k.subs, sb)
+	s.added = true
 }
 
-// own returns a key's own runs in a pattern.
-func (s *Set[T]) own(k *SetKey[T], m *member[T]) *Key[T] {
+// ownRuns returns a key's own runs in a pattern.
+func (s *Set[T]) ownRuns(k *SetKey[T], m *member[T]) *Key[T] {
 	for i := range k.subs {
 		if k.subs[i].m == m {
 			return k.subs[i].key
 		}
 	}
 	key := m.fresh()
-	k.subs = append(k.subs, newSub(m, key))
+	k.subs = append(k.subs, newSub(m, key, nil))
 	return key
 }
 
@@ -421,7 +424,7 @@ func (s *Set[T]) spill(k *SetKey[T], ln *lane[T], m *member[T]) {
 		runs = runs[ln.upTo(at):]
 	}
 	if len(runs) > 0 {
-		m.m.insert(s.own(k, m), s.convert(runs))
+		m.m.insert(s.ownRuns(k, m), s.convert(runs))
 	}
 }
 
@@ -484,7 +487,7 @@ func (s *Set[T]) view(k *SetKey[T], m *member[T]) *Key[T] {
 			m.m.insert(all, own.sorted())
 			all.done = own.done
 		}
-		tmp := &SetKey[T]{subs: []sub[T]{newSub(m, all)}}
+		tmp := &SetKey[T]{subs: []sub[T]{newSub(m, all, nil)}}
 		s.spill(tmp, sb.lane, m)
 		return all
 	}
