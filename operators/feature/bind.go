@@ -18,10 +18,21 @@ type Binding[V any] struct {
 	plain  []plainField
 }
 
-// plainField copies a number to a float64.
+// plainField copies some numbers to as many float64 in a row.
 type plainField struct {
-	slot   int32
-	offset uint32
+	slot, n int32
+	offset  uint32
+}
+
+// addPlain adds a float64, to the run before it where it follows that.
+func (b *Binding[V]) addPlain(slot int, offset uintptr) {
+	if k := len(b.plain) - 1; k >= 0 {
+		if f := &b.plain[k]; int(f.slot+f.n) == slot && uintptr(f.offset)+8*uintptr(f.n) == offset {
+			f.n++
+			return
+		}
+	}
+	b.plain = append(b.plain, plainField{int32(slot), 1, uint32(offset)})
 }
 
 // boundField copies one field of a row to an offset of a struct.
@@ -73,7 +84,7 @@ func Bind[V any](s *Schema) (*Binding[V], error) {
 			continue
 		}
 		if bf.kind == Float && f.Type.Kind() == reflect.Float64 && bf.offset <= math.MaxUint32 {
-			b.plain = append(b.plain, plainField{int32(bf.slot), uint32(bf.offset)})
+			b.addPlain(bf.slot, bf.offset)
 			continue
 		}
 		b.fields = append(b.fields, bf)
@@ -147,7 +158,9 @@ func setInt[N Number](lo, hi N) func(unsafe.Pointer, float64) {
 func (b *Binding[V]) Fill(r *Row, v *V) {
 	at, floats := unsafe.Pointer(v), r.Floats
 	for i := range b.plain {
-		*(*float64)(unsafe.Add(at, b.plain[i].offset)) = floats[b.plain[i].slot] // 0 when null
+		f := &b.plain[i]
+		to := unsafe.Slice((*float64)(unsafe.Add(at, f.offset)), f.n)
+		copy(to, floats[f.slot:f.slot+f.n]) // 0 when null
 	}
 	for i := range b.fields {
 		f := &b.fields[i]

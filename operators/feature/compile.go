@@ -433,19 +433,17 @@ func (c *compiler[T]) planOuts(s *cellStore) {
 		for i := range outs {
 			outs[i].slot = c.p.schema.Fields[outs[i].field].slot
 		}
-		s.plans = append(s.plans, s.planScalars(outs, c.p.schema, func(ch int) int { return s.chans[ch].off }))
 	}
+	s.plan = s.planScalars(c.p.schema, func(l, ch int) int { return l*(s.size-s.pay) + s.chans[ch].off })
 	if s != c.scalars || s.levels[0].w == forever {
 		return
 	}
 	s.uses()
 	s.rings = planRings(s)
-	for l := range s.rings.levels {
+	s.rings.plan = s.planScalars(c.p.schema, func(l, ch int) int {
 		lv := &s.rings.levels[l]
-		lv.plan = s.planScalars(s.outs[l], c.p.schema, func(ch int) int {
-			return lv.chans[slices.IndexFunc(lv.chans, func(c ringChan) bool { return c.ch == ch })].off
-		})
-	}
+		return lv.window + lv.chans[slices.IndexFunc(lv.chans, func(c ringChan) bool { return c.ch == ch })].off
+	})
 	c.p.rings = s
 }
 

@@ -147,6 +147,9 @@ func mergeInto(mask uint8, dst, src []byte) {
 	}
 }
 
+// mergeCount is mergeInto for numbers of values.
+func mergeCount(dst, src []byte) { le.PutUint32(dst, addCounts(le.Uint32(dst), le.Uint32(src))) }
+
 // addCounts adds two counts, up to what 32 bits hold.
 func addCounts(a, b uint32) uint32 { return uint32(min(uint64(a)+uint64(b), math.MaxUint32)) }
 

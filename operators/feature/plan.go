@@ -95,8 +95,9 @@ type cellStore struct {
 	limit  int
 	exact  bool
 	gamma  float64 // of a percentile; 0 otherwise
-	// plans says, for scalars, what is computed at each level.
-	plans []scalarPlan
+	// plan says, for scalars, what is computed; from cells the payloads of the levels
+	// lie one behind the other.
+	plan scalarPlan
 	// rings is set for the store of scalars, which has a dense form.
 	rings *ringPlan
 }

@@ -28,6 +28,7 @@ type ringPlan struct {
 	hot    int // size of what each record touches
 	size   int
 	levels []ringLevel
+	plan   scalarPlan // of the section
 	// most is the number of cells from which the dense form is used.
 	most int
 }
@@ -42,7 +43,10 @@ type ringLevel struct {
 	words  int // of bits
 	stride int
 	chans  []ringChan
-	plan   scalarPlan
+	// counts, basics and others are the channels by how they are merged.
+	counts, basics, others []ringChan
+	// whole says that a payload of the level is one of all channels.
+	whole bool
 }
 
 // ringChan is a channel as a level keeps it.
@@ -69,10 +73,10 @@ func planRings(s *cellStore) *ringPlan {
 		lv := ringLevel{level: &s.levels[l], hot: off, tile: r.open}
 		for c := range s.chans {
 			if ch := &s.chans[c]; ch.used>>l&1 != 0 {
-				lv.chans = append(lv.chans, ringChan{c, lv.stride, ch.off, ch.mask})
-				lv.stride += maskSize(ch.mask)
+				lv.add(ringChan{c, lv.stride, ch.off, ch.mask})
 			}
 		}
+		lv.whole = lv.stride == r.open // the order is that of all channels
 		if lv.w != forever {
 			lv.slots = int(lv.n) + 1
 			lv.words = (lv.slots + 63) / 64
@@ -97,6 +101,20 @@ func planRings(s *cellStore) *ringPlan {
 	r.size = off
 	r.most = max(denseCells, r.size/(denseWaste*s.size))
 	return r
+}
+
+// add adds a channel to a level, behind those that it has.
+func (lv *ringLevel) add(c ringChan) {
+	lv.chans = append(lv.chans, c)
+	lv.stride += maskSize(c.mask)
+	switch c.mask {
+	case pN:
+		lv.counts = append(lv.counts, c)
+	case basic:
+		lv.basics = append(lv.basics, c)
+	default:
+		lv.others = append(lv.others, c)
+	}
 }
 
 // slot returns the payload of a slot; slot −1 is prefix.
@@ -228,14 +246,28 @@ func (s *cellStore) addNow(b []byte, lv *ringLevel, pay []byte) {
 
 // mergeFrom adds a payload of all channels to one of the level.
 func (lv *ringLevel) mergeFrom(dst, pay []byte) {
-	for i := range lv.chans {
-		c := &lv.chans[i]
+	for i := range lv.counts {
+		c := &lv.counts[i]
+		mergeCount(dst[c.off:], pay[c.src:])
+	}
+	for i := range lv.basics {
+		c := &lv.basics[i]
+		if d, s := dst[c.off:], pay[c.src:]; le.Uint32(s) != 0 {
+			mergeBasic((*[basicSize]byte)(d), (*[basicSize]byte)(s), le.Uint32(d), le.Uint32(s))
+		}
+	}
+	for i := range lv.others {
+		c := &lv.others[i]
 		mergeInto(c.mask, dst[c.off:], pay[c.src:])
 	}
 }
 
 // copyFrom makes a payload of the level from one of all channels.
 func (lv *ringLevel) copyFrom(dst, pay []byte) {
+	if lv.whole {
+		copy(dst[:lv.stride], pay)
+		return
+	}
 	for i := range lv.chans {
 		c := &lv.chans[i]
 		n := maskSize(c.mask)
@@ -245,8 +277,18 @@ func (lv *ringLevel) copyFrom(dst, pay []byte) {
 
 // merge adds a payload of the level to another.
 func (lv *ringLevel) merge(dst, src []byte) {
-	for i := range lv.chans {
-		c := &lv.chans[i]
+	for i := range lv.counts {
+		c := &lv.counts[i]
+		mergeCount(dst[c.off:], src[c.off:])
+	}
+	for i := range lv.basics {
+		c := &lv.basics[i]
+		if d, s := dst[c.off:], src[c.off:]; le.Uint32(s) != 0 {
+			mergeBasic((*[basicSize]byte)(d), (*[basicSize]byte)(s), le.Uint32(d), le.Uint32(s))
+		}
+	}
+	for i := range lv.others {
+		c := &lv.others[i]
 		mergeInto(c.mask, dst[c.off:], src[c.off:])
 	}
 }
@@ -371,9 +413,5 @@ func (m *machine) addRings(s *cellStore, t int64) {
 
 // readRings computes the fields of scalars.
 func (m *machine) readRings(s *cellStore) {
-	b := m.bytes(s.sec)
-	for l := range s.rings.levels {
-		lv := &s.rings.levels[l]
-		m.outScalars(&lv.plan, b[lv.window:])
-	}
+	m.outScalars(&s.rings.plan, m.bytes(s.sec))
 }

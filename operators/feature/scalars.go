@@ -5,31 +5,34 @@ import (
 	"slices"
 )
 
-// scalarPlan says which fields are computed at one level from a payload.
+// scalarPlan says which fields are computed from the payloads of all levels of a
+// store, which lie in one piece of memory.
 type scalarPlan struct {
-	fast []chanOuts
-	slow []slowOut
+	// Fields that are the number of values of a channel, such that are a part, then
+	// a part by the number of values, and then the root of that.
+	counts, parts, means, roots []fieldAt
+	// null are the null bits of all these fields.
+	null  []nullBits
+	chans []chanOuts
+	slow  []slowOut
 }
 
-// chanOuts are the fields that are made of the basic parts of one channel.
+// fieldAt is a field of one of the kinds from kCount to kStddev: where in the
+// payloads the part is that it is made of, and the number of values.
+type fieldAt struct {
+	at, n int32
+	slot  int32
+	field int32
+}
+
+// chanOuts are the fields that are made of the basic parts of a channel at a level.
 type chanOuts struct {
-	off int // of the channel in a payload
-	// outs are fields that are the number of values, then such that are a part,
-	// then a part by the number of values, and then the root of that. They end at
-	// the indices in ends.
-	outs []scalarOut
-	ends [4]int32
+	n    int32 // where the number of its values is
+	outs []fieldAt
 	// null has what of the vector's null bits belongs to the fields, none their
 	// numbers when there is no value.
 	null []nullBits
 	none []float64
-}
-
-// scalarOut is a field of one of the kinds from kCount to kStddev.
-type scalarOut struct {
-	at    int32 // of the part in the channel
-	slot  int32
-	field int32
 }
 
 // nullBits are the bits of some fields in a word of null bits: of all, and of
@@ -46,57 +49,58 @@ type slowOut struct {
 	mask, mask2 uint8
 }
 
-// planScalars makes the plan of a level whose channels have the given offsets.
-func (s *cellStore) planScalars(outs []out, schema *Schema, off func(ch int) int) scalarPlan {
+// planScalars makes the plan of a store whose channels have the given offsets at the
+// levels.
+func (s *cellStore) planScalars(schema *Schema, off func(level, ch int) int) scalarPlan {
 	var p scalarPlan
-	byChan := make([][]*out, len(s.chans))
-	n := 0
-	for i := range outs {
-		o := &outs[i]
-		if o.kind > kStddev || o.ch2 >= 0 {
-			so := slowOut{out: *o, off: off(o.ch), mask: s.chans[o.ch].mask}
-			if o.ch2 >= 0 {
-				so.off2, so.mask2 = off(o.ch2), s.chans[o.ch2].mask
-			}
-			p.slow = append(p.slow, so)
-			continue
-		}
-		byChan[o.ch] = append(byChan[o.ch], o)
-		n++
-	}
-	all := make([]scalarOut, 0, n) // one piece of memory, for the cache
-	for ch, of := range byChan {
-		if len(of) == 0 {
-			continue
-		}
-		c := chanOuts{off: off(ch)}
-		first := len(all)
-		for class := range c.ends {
-			for _, o := range of {
-				if o.kind.class() == class {
-					all = append(all, scalarOut{at: partOf(o.kind, s.chans[ch].mask), slot: int32(o.slot), field: int32(o.field)})
-					c.addNull(o.field, schema.Fields[o.field].Default)
+	for l, outs := range s.outs {
+		for ch := range s.chans {
+			c := chanOuts{}
+			for i := range outs {
+				o := &outs[i]
+				if o.ch != ch {
+					continue
 				}
+				if o.kind > kStddev || o.ch2 >= 0 {
+					so := slowOut{out: *o, off: off(l, ch), mask: s.chans[ch].mask}
+					if o.ch2 >= 0 {
+						so.off2, so.mask2 = off(l, o.ch2), s.chans[o.ch2].mask
+					}
+					p.slow = append(p.slow, so)
+					continue
+				}
+				c.n = int32(off(l, ch))
+				f := fieldAt{at: c.n + partOf(o.kind, s.chans[ch].mask), n: c.n, slot: int32(o.slot), field: int32(o.field)}
+				list := p.list(o.kind)
+				*list = append(*list, f)
+				c.outs = append(c.outs, f)
+				def := schema.Fields[o.field].Default
+				c.null = withNull(c.null, o.field, def == nil)
+				p.null = withNull(p.null, o.field, false)
+				if def == nil {
+					def = new(float64)
+				}
+				c.none = append(c.none, *def)
 			}
-			c.ends[class] = int32(len(all) - first)
+			if len(c.outs) > 0 {
+				p.chans = append(p.chans, c)
+			}
 		}
-		c.outs = all[first:]
-		p.fast = append(p.fast, c)
 	}
 	return p
 }
 
-// class is where in a chanOuts a kind comes.
-func (k kind) class() int {
+// list returns the list for fields of a kind.
+func (p *scalarPlan) list(k kind) *[]fieldAt {
 	switch k {
 	case kCount:
-		return 0
+		return &p.counts
 	case kMean, kVariance:
-		return 2
+		return &p.means
 	case kStddev:
-		return 3
+		return &p.roots
 	}
-	return 1
+	return &p.parts
 }
 
 // partOf is where in a channel the part is that a kind is made of.
@@ -114,32 +118,37 @@ func partOf(k kind, mask uint8) int32 {
 	return 0
 }
 
-// addNull adds the null bit of a field, and its default.
-func (c *chanOuts) addNull(field int, def *float64) {
-	i := slices.IndexFunc(c.null, func(n nullBits) bool { return n.word == field>>6 })
+// withNull adds the null bit of a field to a list; none says that it is set when the
+// field has no value.
+func withNull(list []nullBits, field int, none bool) []nullBits {
+	i := slices.IndexFunc(list, func(n nullBits) bool { return n.word == field>>6 })
 	if i < 0 {
-		i = len(c.null)
-		c.null = append(c.null, nullBits{word: field >> 6})
+		i = len(list)
+		list = append(list, nullBits{word: field >> 6})
 	}
 	bit := uint64(1) << (field & 63)
-	c.null[i].all |= bit
-	if def != nil {
-		c.none = append(c.none, *def)
-		return
+	list[i].all |= bit
+	if none {
+		list[i].none |= bit
 	}
-	c.null[i].none |= bit
-	c.none = append(c.none, 0)
+	return list
 }
 
 // readParts computes the fields of a store of scalars from its cells, from the newest
 // to the oldest.
 func (m *machine) readParts(s *cellStore) {
-	m.buf = slices.Grow(m.buf[:0], s.size-s.pay)[:s.size-s.pay]
-	sum := m.buf
+	size := s.size - s.pay
+	m.buf = slices.Grow(m.buf[:0], size*len(s.levels))[:size*len(s.levels)]
+	sum := m.buf[:size]
 	clear(sum)
 	c, to := m.clock(), m.closed(s)
 	b := m.bytes(s.sec)
 	for l := range s.levels {
+		if l > 0 { // a level has what the one below it has
+			below := sum
+			sum = m.buf[l*size : (l+1)*size]
+			copy(sum, below)
+		}
 		lo, from := s.levels[l].lo(c), to
 		for from > 0 && geti(b, (from-1)*s.size) >= lo {
 			from--
@@ -152,52 +161,51 @@ func (m *machine) readParts(s *cellStore) {
 			}
 			to = from
 		}
-		m.outScalars(&s.plans[l], sum)
 	}
+	m.outScalars(&s.plan, m.buf)
 }
 
-// outScalars sets the fields of a plan from a payload.
+// outScalars sets the fields of a plan from the payloads of all levels.
 func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 	floats, null := m.vec.row.Floats, m.vec.row.Null
-	for i := range p.fast {
-		c := &p.fast[i]
-		part := pay[c.off:]
-		n := le.Uint32(part)
-		if n == 0 {
+	for _, w := range p.null {
+		null[w.word] &^= w.all
+	}
+	for i := range p.counts {
+		o := &p.counts[i]
+		floats[o.slot] = float64(le.Uint32(pay[o.at:]))
+	}
+	// Each is not 0 once something is not finite.
+	var bad, badMean, badRoot float64
+	for i := range p.parts {
+		o := &p.parts[i]
+		v := getf(pay, int(o.at))
+		floats[o.slot] = v
+		bad += v - v
+	}
+	for i := range p.means {
+		o := &p.means[i]
+		v := getf(pay, int(o.at)) / float64(max(1, le.Uint32(pay[o.n:])))
+		floats[o.slot] = v
+		badMean += v - v
+	}
+	for i := range p.roots {
+		o := &p.roots[i]
+		v := math.Sqrt(getf(pay, int(o.at)) / float64(max(1, le.Uint32(pay[o.n:]))))
+		floats[o.slot] = v
+		badRoot += v - v
+	}
+	if bad != 0 || badMean != 0 || badRoot != 0 {
+		m.outBad(p)
+	}
+	for i := range p.chans {
+		if c := &p.chans[i]; le.Uint32(pay[c.n:]) == 0 {
 			for j, v := range c.none {
 				floats[c.outs[j].slot] = v
 			}
 			for _, w := range c.null {
 				null[w.word] = null[w.word]&^w.all | w.none
 			}
-			continue
-		}
-		for _, w := range c.null {
-			null[w.word] &^= w.all
-		}
-		count := float64(n)
-		outs, e := c.outs, &c.ends
-		for _, o := range outs[:e[0]] {
-			floats[o.slot] = count
-		}
-		bad := 0.0 // not 0 once something is not finite
-		for _, o := range outs[e[0]:e[1]] {
-			v := getf(part, int(o.at))
-			floats[o.slot] = v
-			bad += v - v
-		}
-		for _, o := range outs[e[1]:e[2]] {
-			v := getf(part, int(o.at)) / count
-			floats[o.slot] = v
-			bad += v - v
-		}
-		for _, o := range outs[e[2]:e[3]] {
-			v := math.Sqrt(getf(part, int(o.at)) / count)
-			floats[o.slot] = v
-			bad += v - v
-		}
-		if bad != 0 {
-			m.outBad(c)
 		}
 	}
 	for i := range p.slow {
@@ -206,10 +214,12 @@ func (m *machine) outScalars(p *scalarPlan, pay []byte) {
 }
 
 // outBad makes null what is not finite.
-func (m *machine) outBad(c *chanOuts) {
-	for _, o := range c.outs {
-		if !finite(m.vec.row.Floats[o.slot]) {
-			m.vec.setNone(int(o.field))
+func (m *machine) outBad(p *scalarPlan) {
+	for i := range p.chans {
+		for _, o := range p.chans[i].outs {
+			if !finite(m.vec.row.Floats[o.slot]) {
+				m.vec.setNone(int(o.field))
+			}
 		}
 	}
 }
