@@ -233,6 +233,13 @@ func (c *Client[In, Out]) Swap(f File) error {
 	return err
 }
 
+// Shared gives the client itself, for all subtasks, which so have one model in memory
+// and swap it at once: as an arm, say, of weir.InferRouted. A model is rolled out by
+// swapping that of an arm that has no weight, and then moving the weights by a control
+// record: which of the two models answers for a record is then decided by the routing,
+// and the same on every subtask.
+func (c *Client[In, Out]) Shared(model.Env) (model.Client[In, Out], error) { return c, nil }
+
 // Current is the version in use.
 func (c *Client[In, Out]) Current() *Version {
 	c.mu.Lock()
