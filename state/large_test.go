@@ -26,12 +26,16 @@ var (
 // verifies every entry. Large runs: -args -state.keys 20000000 -state.memory
 // 536870912, which prints the peak memory of the process.
 func TestLargerThanMemory(t *testing.T) {
+	n, memory := *largeKeys, *largeMemory
+	if testing.Short() {
+		n, memory = n/2, memory/3
+	}
 	dir := t.TempDir()
 	bs, err := blob.NewDir(vfs.Default, dir+"/blobs", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := OpenStore(Options{Dir: dir, Blob: bs, Memory: *largeMemory, Job: "job"})
+	s, err := OpenStore(Options{Dir: dir, Blob: bs, Memory: memory, Job: "job"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,6 @@ func TestLargerThanMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	tab := g.Namespace(0)
-	n := *largeKeys
 	step := n/2 + n/8 + 1 // a walk over all keys that jumps about
 	for gcd(step, n) != 1 {
 		step++
@@ -105,7 +108,7 @@ func TestLargerThanMemory(t *testing.T) {
 		}
 		checkChain(t, snap, base.FullRange)
 	}
-	t.Logf("all verified after %v and %d checkpoints, peak %s for a budget of %d MiB", time.Since(start), epoch, peak(), *largeMemory>>20)
+	t.Logf("all verified after %v and %d checkpoints, peak %s for a budget of %d MiB", time.Since(start), epoch, peak(), memory>>20)
 }
 
 func gcd(a, b uint64) uint64 {

@@ -204,7 +204,11 @@ func TestRescaleAgainAndAgain(t *testing.T) {
 // while the table grows, freezes and spills.
 func TestBatches(t *testing.T) {
 	_, rng := seeds(t)
-	for _, memory := range []int64{0, 1 << 20} {
+	memories := []int64{0, 1 << 20}
+	if testing.Short() {
+		memories = memories[1:]
+	}
+	for _, memory := range memories {
 		for _, d := range []*Decl{&kinds[0].decl, &kinds[1].decl, &kinds[2].decl, &kinds[3].decl} {
 			bs := blob.Memory()
 			h := newHarness(t, openTestStore(t, bs, memory), base.FullRange, rng)

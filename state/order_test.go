@@ -18,7 +18,7 @@ import (
 func TestKeysInHashOrderStayNearHome(t *testing.T) {
 	n := 600_000
 	if testing.Short() {
-		n = 60_000
+		n = 20_000
 	}
 	for _, run := range []int{n, 100_000, 20_000, 5000, 300} {
 		t.Run(fmt.Sprint("runs of ", run), func(t *testing.T) { insertRuns(t, n, run) })
