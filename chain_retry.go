@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/state"
 )
@@ -117,6 +118,10 @@ type RetryPolicy struct {
 	// Within is the time that the step has for an event from when it was made: no
 	// attempt begins later. 0 is no bound.
 	Within time.Duration
+	// DeadLetters makes what is given up a dead letter too, of the operator
+	// "STEP/given-up"; the job must have DeadLetters. Where that is sent back, the event
+	// is tried once more.
+	DeadLetters bool
 }
 
 // RetryOrGiveUp turns the failures of a step into control events: RetryRequested when
@@ -138,8 +143,54 @@ func RetryOrGiveUp(failures Stream[model.Failed[Attempt]], step string, p RetryP
 		out = Process(byID, "retry-or-give-up", func() KeyedProcess[string, model.Failed[Attempt], Event] {
 			return &retryOrGiveUp{step: step, policy: p}
 		})
+		if p.DeadLetters {
+			over := Filter(out, "over", func(e Event) bool { return e.Type == StepFailedType })
+			byCause := KeyBy(over, "by-given-up", func(e Event) string { return e.ID })
+			again := Process(byCause, "given-up", func() KeyedProcess[string, Event, Event] { return new(givenUp) }, OnError(DeadLetter))
+			out = Union("control", out, again)
+		}
 	})
 	return out
+}
+
+// givenUpKept is for how long it is known that an event was given up.
+const givenUpKept = 90 * 24 * time.Hour
+
+// givenUp refuses what a step has given up, so that it becomes a dead letter. One that
+// comes again was sent back by somebody.
+type givenUp struct {
+	NoTimers[string, Event]
+	refused *state.Value[bool]
+}
+
+// Declare implements KeyedProcess.
+func (g *givenUp) Declare(d *Declarer) {
+	g.refused = ValueState[bool](d, "refused", state.TTLProcessing(givenUpKept))
+}
+
+// OnRecord implements KeyedProcess. What a call that fails has changed in the state
+// stays.
+func (g *givenUp) OnRecord(c *Context[string, Event], e Event) error {
+	f, err := EventPayload[StepFailed](e)
+	if err != nil {
+		return err
+	}
+	if again, _ := g.refused.Get(); !again {
+		g.refused.Set(true)
+		return &base.Error{
+			Code: CodeEvent, What: fmt.Sprintf("the event was given up after attempt %d (%s): %s", f.Attempts, f.Kind, f.Why),
+			Where: "step " + f.Step + ", chain " + e.Correlation, Next: "send it back, and it is tried once more",
+		}
+	}
+	g.refused.Clear()
+	now := c.ProcessingTime()
+	r, err := e.Next(RetryRequestedType, now, RetryRequested{
+		Step: f.Step, Attempt: f.Attempts + 1, NotBefore: now.UnixMilli(), Why: "sent back from the dead letters", Event: f.Event,
+	})
+	if err == nil {
+		c.Emit(r)
+	}
+	return err
 }
 
 type retryOrGiveUp struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -185,6 +186,9 @@ func (t *tracer) scan(ctx context.Context, js natsjs.JetStream, s natsjs.Stream,
 
 // message looks at one message, which may be a block of records.
 func (t *tracer) message(stream string, seq uint64, at time.Time, header nats.Header, data []byte) {
+	if len(data) == 0 {
+		return
+	}
 	if quoted, err := json.Marshal(t.id); err == nil && len(quoted) == len(t.id)+2 && !bytes.Contains(data, []byte(t.id)) {
 		return // most messages; an ID that JSON writes in another way is looked for by decoding
 	}
@@ -198,31 +202,97 @@ func (t *tracer) message(stream string, seq uint64, at time.Time, header nats.He
 	t.record(where, data)
 }
 
-// record keeps a record if it is an event of the chain.
+// record keeps a record if it is an event of the chain, or a dead letter with one.
 func (t *tracer) record(e TracedEvent, data []byte) {
 	event, ok := decodeEvent(data)
-	if !ok || event.Correlation != t.id {
+	if ok {
+		e.Event, e.Note = event, note(event)
+	} else if e, ok = deadEvent(e, data, t.id); !ok {
+		return
+	}
+	if e.Correlation != t.id {
 		return
 	}
 	if len(t.found) >= t.limit || t.bytes > maxPayloads {
 		t.cut = true
 		return
 	}
-	e.Event, e.Note = event, note(event)
 	if t.payloads {
-		t.bytes += len(event.Payload)
+		t.bytes += len(e.Payload)
 	} else {
 		e.Payload = nil
 	}
 	t.found = append(t.found, e)
 }
 
+// deadEvent makes an event of a dead letter whose record is an event of the chain or
+// has one in it. It is caused by that event.
+func deadEvent(e TracedEvent, data []byte, id string) (TracedEvent, bool) {
+	var d DeadLetterRecord
+	var err error
+	if data[0] == '{' {
+		err = json.Unmarshal(data, &d)
+	} else {
+		err = msgpack.Unmarshal(data, &d)
+	}
+	if err != nil || d.ID == "" || d.Operator == "" {
+		return e, false
+	}
+	in, ok := decodeEvent(d.Raw)
+	if !ok {
+		var tree any
+		if msgpack.Unmarshal(d.Raw, &tree) != nil && json.Unmarshal(d.Raw, &tree) != nil {
+			return e, false
+		}
+		if in, ok = eventIn(tree, id, 8); !ok {
+			return e, false
+		}
+	}
+	e.Event = Event{
+		ID: d.ID, Type: "dead-letter", Correlation: in.Correlation, Causation: in.ID, Key: in.Key,
+		At: d.Refused.UnixMilli(), Attempt: d.Attempt,
+	}
+	e.Dead, e.Note = true, fmt.Sprintf("%s of job %s refused %s: %s: %s", d.Operator, d.Job, cmpOr(in.Type, "it"), d.Code, d.Error)
+	return e, true
+}
+
+// eventIn looks for an event of a chain in a decoded record.
+func eventIn(tree any, id string, depth int) (Event, bool) {
+	if depth == 0 {
+		return Event{}, false
+	}
+	switch v := tree.(type) {
+	case map[string]any:
+		text := func(name string) string { s, _ := v[name].(string); return s }
+		if text("correlation_id") == id && text("id") != "" {
+			return Event{ID: text("id"), Type: text("type"), Correlation: id, Key: text("key")}, true
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if e, ok := eventIn(v[name], id, depth-1); ok {
+				return e, true
+			}
+		}
+	case []any:
+		for _, x := range v {
+			if e, ok := eventIn(x, id, depth-1); ok {
+				return e, true
+			}
+		}
+	}
+	return Event{}, false
+}
+
 // decodeEvent reads an Event in JSON or MessagePack.
 func decodeEvent(data []byte) (e Event, ok bool) {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' {
-		return e, json.Unmarshal(data, &e) == nil && e.ID != ""
+	if len(data) == 0 {
+		return e, false
 	}
-	return e, msgpack.Unmarshal(data, &e) == nil && e.ID != ""
+	if data[0] == '{' {
+		err := json.Unmarshal(data, &e)
+		return e, err == nil && e.ID != "" && e.Correlation != ""
+	}
+	err := msgpack.Unmarshal(data, &e)
+	return e, err == nil && e.ID != "" && e.Correlation != ""
 }
 
 // note says what a control event wants.

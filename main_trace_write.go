@@ -36,11 +36,7 @@ func (t *Trace) write(w io.Writer) error {
 		case e.Causation != "":
 			cause = "not found"
 		}
-		typ := e.Type
-		if e.Dead {
-			typ = "dead letter"
-		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%d\t%s\t%s %d\t%s\n", i+1, clockTime(e.At), after, cause, e.Attempt, plain(typ), e.Stream, e.Seq, plain(e.Note))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%d\t%s\t%s %d\t%s\n", i+1, clockTime(e.At), after, cause, e.Attempt, plain(e.Type), e.Stream, e.Seq, plain(e.Note))
 		if len(e.Payload) > 0 {
 			fmt.Fprintf(table, "\t%s\n", plain(string(e.Payload)))
 		}

@@ -324,7 +324,7 @@ func freePort() (int, error) {
 // traces has `weir trace` show chains, and checks the order.
 func (c *check) traces(ctx context.Context) error {
 	var ids []string
-	for _, k := range []kind{normal, refused, undeliverable} {
+	for _, k := range []kind{normal, poisoned, undeliverable} {
 		for i := range c.script.total() {
 			if c.script.kind(i) == k {
 				ids = append(ids, correlation(i))

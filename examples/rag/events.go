@@ -132,8 +132,14 @@ func spec(typ string) jetstream.StreamSpec {
 // read is the events of a type, from the beginning of their stream.
 func read(j *weir.Job, typ string) weir.Stream[weir.Event] {
 	return weir.From(j, typ, jetstream.Stream[weir.Event](stream(typ), jetstream.JSON(), jetstream.Create(spec(typ))),
-		weir.ProcessingTime[weir.Event]())
+		weir.ProcessingTime[weir.Event](), refused)
 }
+
+// refused is the policy of all steps for what cannot be decoded or processed: it becomes
+// a dead letter, in one stream for all steps.
+var refused = weir.OnError(weir.DeadLetter)
+
+const deadLetters = "RAG_DEAD_LETTERS"
 
 // publish sends the events of these types to their streams, exactly once.
 func publish(j *weir.Job, events weir.Stream[weir.Event], types ...string) {

@@ -45,6 +45,7 @@ func (f *flags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&m.inFlight, "in-flight", 32, "most requests of a step at once")
 	fl.Float64Var(&m.perSecond, "per-second", 0, "most requests of a step in a second; 0 is no bound")
 	r := &f.config.retry
+	r.DeadLetters = true
 	fl.IntVar(&r.Attempts, "attempts", 12, "most attempts of a step for an event")
 	fl.DurationVar(&r.Backoff, "backoff", 250*time.Millisecond, "wait before the second attempt, doubled each time")
 	fl.DurationVar(&r.MaxBackoff, "max-backoff", 5*time.Second, "longest wait before an attempt")

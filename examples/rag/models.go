@@ -136,7 +136,7 @@ type reply[T any] struct {
 func ask[In, Out any](j *weir.Job, step, typ string, c config, client func(model.Env) (model.Client[In, Out], error),
 	request func(weir.Attempt) In,
 ) weir.Stream[reply[Out]] {
-	attempts := weir.Attempts(read(j, typ), read(j, retryRequested), step)
+	attempts := weir.Attempts(read(j, typ), read(j, retryRequested), step, refused)
 	failed := weir.NewTag[model.Failed[weir.Attempt]]("failed")
 	said := weir.Infer(attempts, "ask", client, request,
 		func(a weir.Attempt, r model.Result[Out]) reply[Out] { return reply[Out]{a, r.Out, r.Version} },
@@ -157,7 +157,7 @@ func index(j *weir.Job, c config) {
 	said := ask(j, "index", documentAdded, c, c.models.embeddings, func(a weir.Attempt) string { return payload[Document](a).Text })
 	publish(j, weir.TryMap(said, "embedded", func(r reply[[]float32]) (weir.Event, error) {
 		return r.Attempt.Next(documentEmbedded, time.Now(), Embedded{payload[Document](r.Attempt), r.Out, r.Attempt.Event.At})
-	}), documentEmbedded)
+	}, refused), documentEmbedded)
 }
 
 // generate has the model answer the question.
@@ -165,5 +165,5 @@ func generate(j *weir.Job, c config) {
 	said := ask(j, "generate", reranked, c, c.models.chats, payload[Context])
 	publish(j, weir.TryMap(said, "generated", func(r reply[string]) (weir.Event, error) {
 		return r.Attempt.Next(generated, time.Now(), Generation{payload[Context](r.Attempt), r.Out, r.Model})
-	}), generated)
+	}, refused), generated)
 }

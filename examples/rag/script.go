@@ -59,7 +59,7 @@ func (s script) prompt(i int) (weir.Event, error) {
 		Channel: fmt.Sprintf("mail:user-%d", i/perConversation),
 	}
 	switch s.kind(i) {
-	case refused:
+	case poisoned:
 		p.Question = "Tell me something " + forbidden + " about " + town
 	case undeliverable:
 		p.Channel = fmt.Sprintf("pigeon:user-%d", i/perConversation)
@@ -74,7 +74,7 @@ type kind int
 
 const (
 	normal kind = iota
-	refused
+	poisoned
 	undeliverable
 )
 
@@ -86,7 +86,7 @@ func (s script) kind(i int) kind {
 	}
 	switch place := i * stride % s.total(); {
 	case place < s.poison:
-		return refused
+		return poisoned
 	case place < s.poison+s.undeliverable:
 		return undeliverable
 	}

@@ -70,15 +70,19 @@ func retrieve(j *weir.Job, c config) {
 
 	visits := weir.Union("visits",
 		weir.FlatMap(queries, "scatter", scatter),
-		weir.TryMap(read(j, documentEmbedded), "keep", keepVisit),
-		weir.TryMap(read(j, documentRemoved), "forget", forgetVisit),
-		weir.TryMap(read(j, memoryUpdated), "remember", func(e weir.Event) (visit, error) { return turnVisit(e, false) }),
-		weir.TryMap(read(j, memoryUndone), "unsay", func(e weir.Event) (visit, error) { return turnVisit(e, true) }))
+		weir.TryMap(read(j, documentEmbedded), "keep", keepVisit, refused),
+		weir.TryMap(read(j, documentRemoved), "forget", forgetVisit, refused),
+		weir.TryMap(read(j, memoryUpdated), "remember", func(e weir.Event) (visit, error) { return turnVisit(e, false) }, refused),
+		weir.TryMap(read(j, memoryUndone), "unsay", func(e weir.Event) (visit, error) { return turnVisit(e, true) }, refused))
+	publish(j, lookUp(visits), retrieved)
+}
+
+// lookUp answers the queries among visits.
+func lookUp(visits weir.Stream[visit]) weir.Stream[weir.Event] {
 	parts := weir.Process(weir.KeyBy(visits, "by-place", func(v visit) place { return v.Place }), "search",
 		func() weir.KeyedProcess[place, visit, part] { return new(search) })
-	gathered := weir.Process(weir.KeyBy(parts, "by-query", func(p part) string { return p.Attempt.ID() }), "gather",
+	return weir.Process(weir.KeyBy(parts, "by-query", func(p part) string { return p.Attempt.ID() }), "gather",
 		func() weir.KeyedProcess[string, part, weir.Event] { return new(gather) })
-	publish(j, gathered, retrieved)
 }
 
 // scatter sends a query to all places where something may be found.

@@ -24,7 +24,10 @@ type step struct {
 }
 
 func (s step) job(c config) weir.JobSpec {
-	return weir.NewJob(s.name, func(j *weir.Job) { s.build(j, c) })
+	return weir.NewJob(s.name, func(j *weir.Job) {
+		s.build(j, c)
+		weir.DeadLetters(j, "dead-letters", weir.DeadLetterStream(deadLetters))
+	})
 }
 
 // steps lists all steps.

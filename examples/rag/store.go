@@ -22,7 +22,7 @@ func giveUp(e weir.Event, step string, why error) (weir.Event, error) {
 func store(j *weir.Job, _ config) {
 	all := weir.Union("all", read(j, evaluated), read(j, undoRequested))
 	byConversation := weir.KeyBy(all, "by-conversation", func(e weir.Event) string { return e.Key })
-	publish(j, weir.Process(byConversation, "memory", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(memory) }),
+	publish(j, weir.Process(byConversation, "memory", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(memory) }, refused),
 		answered, memoryUpdated, memoryUndone)
 }
 
@@ -76,7 +76,7 @@ func emit(c *weir.Context[string, weir.Event], cause weir.Event, typ string, pay
 func saga(j *weir.Job, _ config) {
 	all := weir.Union("all", read(j, answered), read(j, stepFailed))
 	byChain := weir.KeyBy(all, "by-chain", func(e weir.Event) string { return e.Correlation })
-	publish(j, weir.Process(byChain, "compensate", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(compensate) }),
+	publish(j, weir.Process(byChain, "compensate", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(compensate) }, refused),
 		undoRequested, abandoned)
 }
 

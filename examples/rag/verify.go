@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/weirflow/weir"
 )
 
@@ -56,10 +58,30 @@ func (c *check) verify(ctx context.Context) error {
 	c.printf("%d prompts: %d answers, %d memory updates, %d notifications; %d abandoned, %d memories undone; %d moderated; %d retries, %d steps given up",
 		len(b.byType[prompted]), len(b.byType[answered]), len(b.byType[memoryUpdated]), len(b.byType[notified]),
 		len(b.byType[abandoned]), len(b.byType[memoryUndone]), len(b.byType[moderated]), len(b.byType[retryRequested]), len(b.byType[stepFailed]))
+	letters, err := countLetters(ctx, c.js)
+	if err != nil {
+		return err
+	}
+	if letters != s.poison {
+		b.fail("%d dead letters, for %d prompts that the model refuses", letters, s.poison)
+	}
 	if n := len(b.byType[documentEmbedded]); n != s.documents {
 		b.fail("%d documents are indexed, of %d", n, s.documents)
 	}
 	return errors.Join(b.wrong...)
+}
+
+// countLetters counts the dead letters of all steps.
+func countLetters(ctx context.Context, js natsjs.JetStream) (int, error) {
+	c, err := js.OrderedConsumer(ctx, deadLetters, natsjs.OrderedConsumerConfig{FilterSubjects: []string{deadLetters + ".letters.>"}})
+	if err != nil {
+		return 0, err
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return int(info.NumPending), nil
 }
 
 // causes checks that each event but the first has a cause in its chain.
@@ -91,7 +113,7 @@ func (b *book) ends(s script) {
 	for i := range s.total() {
 		want := append(slices.Clone(through), notified)
 		switch s.kind(i) {
-		case refused:
+		case poisoned:
 			want = append(slices.Clone(all), abandoned)
 		case undeliverable:
 			want = append(slices.Clone(through), abandoned, undoRequested, memoryUndone)

@@ -59,7 +59,7 @@ func rerank(j *weir.Job, _ config) {
 		slices.SortFunc(c.Passages, compare)
 		c.Passages = c.Passages[:min(kept, len(c.Passages))]
 		return c, nil
-	})), reranked)
+	}), refused), reranked)
 }
 
 // evaluate says how much of the answer is in what the model was given.
@@ -73,7 +73,7 @@ func evaluate(j *weir.Job, _ config) {
 			known = append(known, t.Question, t.Answer)
 		}
 		return Evaluation{g, share(words(g.Answer), known...)}, nil
-	})), evaluated)
+	}), refused), evaluated)
 }
 
 // unwanted are words that moderate looks for.
@@ -90,7 +90,7 @@ func moderate(j *weir.Job, _ config) {
 			}
 		}
 		return v, nil
-	})), moderated)
+	}), refused), moderated)
 }
 
 // channels that notify knows.
@@ -109,5 +109,5 @@ func notify(j *weir.Job, _ config) {
 			return giveUp(e, "notify", fmt.Errorf("there is no channel %q", kind))
 		}
 		return next(e, notified, Notification{a.Channel, a.Answer})
-	}), notified, stepFailed)
+	}, refused), notified, stepFailed)
 }
