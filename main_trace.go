@@ -36,7 +36,8 @@ func traceCommand() *cobra.Command {
 		Short: "Show what happened in a chain of steps, by its correlation ID",
 		Long: `Show the events of a chain of steps (weir.Event) in the order of causation: when each
 was made and how long after the event that caused it, by which attempt, the retries
-that were requested and what was given up. ID is the correlation ID.
+that were requested, what was given up, and dead letters with one of the events in
+them. ID is the correlation ID.
 
 The streams of the server are searched, or those named by --streams. Where events are
 on subjects that end with their correlation ID, as Event.Subject makes them, only those

@@ -252,7 +252,7 @@ func deadEvent(e TracedEvent, data []byte, id string) (TracedEvent, bool) {
 		ID: d.ID, Type: "dead-letter", Correlation: in.Correlation, Causation: in.ID, Key: in.Key,
 		At: d.Refused.UnixMilli(), Attempt: d.Attempt,
 	}
-	e.Dead, e.Note = true, fmt.Sprintf("%s of job %s refused %s: %s: %s", d.Operator, d.Job, cmpOr(in.Type, "it"), d.Code, d.Error)
+	e.Dead, e.Note = true, fmt.Sprintf("%s of job %s refused %s: %s", d.Operator, d.Job, cmpOr(in.Type, "it"), d.Error)
 	return e, true
 }
 

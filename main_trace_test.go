@@ -81,7 +81,7 @@ func traceServer(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		letter, err := msgpack.Marshal(&DeadLetterRecord{ID: fmt.Sprint("letter-", i), Job: "j", Operator: "op", Code: "WEIR-1", Error: "bad", Refused: traceAt.Add(10 * time.Second), Raw: raw})
+		letter, err := msgpack.Marshal(&DeadLetterRecord{ID: fmt.Sprint("letter-", i), Job: "j", Operator: "op", Code: "WEIR-1", Error: "WEIR-1: bad", Refused: traceAt.Add(10 * time.Second), Raw: raw})
 		send("dead", letter, err)
 	}
 	writeBlocks(t, nc, blocks)
