@@ -310,13 +310,13 @@ func TestSwapsOfArmsUnderLoad(t *testing.T) {
 		Arm     string
 		Routing uint64
 	}
-	const n = 60_000
+	const n = 20_000
 	sink, failures := memory.NewSink[out](), memory.NewSink[model.Failed[click]]()
 	failed := weir.NewTag[model.Failed[click]]("failed")
 	job := weir.NewJob("swaps", func(j *weir.Job) {
-		src := generator.New(func(i uint64) click { return click{User: fmt.Sprint(i % 1000), N: int(i)} }, generator.Count(n), generator.Rate(n/3))
+		src := generator.New(func(i uint64) click { return click{User: fmt.Sprint(i % 1000), N: int(i)} }, generator.Count(n), generator.Rate(n))
 		byUser := weir.KeyBy(weir.From(j, "clicks", src, weir.ProcessingTime[click]()), "by-user", func(c click) string { return c.User })
-		routings := weir.From(j, "routings", generator.New(next, generator.Count(swaps), generator.Rate(6)), weir.ProcessingTime[model.Routing]())
+		routings := weir.From(j, "routings", generator.New(next, generator.Count(swaps), generator.Rate(14)), weir.ProcessingTime[model.Routing]())
 		scored := weir.InferRouted(byUser, "score", weir.Arms[float64, float64]{"blue": blueGreen[0].Shared, "green": blueGreen[1].Shared}, model.Everything("blue"),
 			func(c click) float64 { return float64(c.N) },
 			func(c click, r model.Result[float64]) out { return out{c.N, r.Out, r.Version, r.Arm, r.Routing} },
