@@ -88,12 +88,14 @@ func (d *disk) options() *pebble.Options {
 		MemTableStopWritesThreshold: 2,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               max(3*d.budget, 64<<20), // one level less to ask
 		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 	}
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 8 << 10
+		o.Levels[i].BlockSize = 4 << 10        // reads are of single entries
+		o.Levels[i].IndexBlockSize = 256 << 10 // one level of index
 		o.Levels[i].FilterPolicy = pebble.NoFilterPolicy
 		if i < len(o.Levels)-1 { // Get does not ask those of the last level
 			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

@@ -1,27 +1,20 @@
 package state
 
-import "unsafe"
+import (
+	"github.com/weirflow/weir/internal/base"
+)
 
-// Warm loads what finding the keys of these hashes reads first: the loads of
-// different keys overlap. It is a hint.
-func (t *Table) Warm(hashes []uint64) {
-	if len(t.dir) == 1 {
-		return // it is small
-	}
-	sum := byte(0)
-	for _, h := range hashes {
-		s, i := t.locate(h)
-		slot := s.slot(i)
-		sum += *(*byte)(slot)
-		if l := &t.g.layout; l.stride > 32 { // it may lie in two cache lines
-			sum += *(*byte)(unsafe.Add(slot, l.stride-1))
-		}
-	}
-	t.b.sink = uint64(sum)
+// Warm asks for what finding the key of a hash reads first. It is a hint, and does not
+// wait: it is of use some records ahead of the one in hand.
+func (t *Table) Warm(hash uint64) {
+	s, i := t.locate(hash)
+	base.Prefetch(s.slot(i), t.g.layout.stride)
 }
 
 // PeekVar is GetVar for what is in memory: it loads nothing and notes no use, so
-// that what it returns is valid until the next call of another method.
+// that what it returns is valid until the next call of another method. Longer it is
+// only good for hints: until Moves returns something else it is memory that may be
+// read, but its content is arbitrary.
 func (t *Table) PeekVar(hash uint64, key []byte) ([]byte, bool) {
 	_, _, slot, ok := t.findBytes(hash, key)
 	if !ok || metaOf(slot).flags&tombstone != 0 {
@@ -29,6 +22,9 @@ func (t *Table) PeekVar(hash uint64, key []byte) ([]byte, bool) {
 	}
 	return t.g.layout.value(slot), true
 }
+
+// Moves changes when memory of the backend's tables may have been given back.
+func (t *Table) Moves() uint64 { return t.b.structure }
 
 // inMemoryBytes says that a key is in memory, as an entry or a tombstone.
 func (t *Table) inMemoryBytes(hash uint64, key []byte) bool {

@@ -65,7 +65,7 @@ func TestValuesChangedInPlace(t *testing.T) {
 	changes := func(n int, from uint64) {
 		for i := range uint64(n) {
 			h, kb := key((from + i) * 7919 % keys)
-			tab.Warm([]uint64{h})
+			tab.Warm(h)
 			tab.PeekVar(h, kb)
 			v, ok := tab.ChangeVar(h, kb)
 			if !ok {

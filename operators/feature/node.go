@@ -60,7 +60,7 @@ type node[K comparable, T, In, Out any] struct {
 	hashes []uint64
 	keys   [][]byte
 	arena  []byte
-	warm   byte
+	states []peeked
 	onDue  func(*state.Timer) bool
 }
 
@@ -144,31 +144,44 @@ func (n *node[K, T, In, Out]) batch(metas []base.Meta, vals []In) {
 		n.keys = append(n.keys, n.key(n.spec.Key(&vals[i])))
 	}
 	n.table.PrefetchBytes(n.hashes, n.keys)
-	for i := 0; i < len(vals) && n.s.Err() == nil; i++ {
-		if i%warmAhead == 0 {
-			n.touch(metas, i, min(i+warmAhead, len(vals)))
+	n.states = append(n.states[:0], make([]peeked, len(vals))...)
+	for i := -aheadSlot; i < len(vals) && n.s.Err() == nil; i++ {
+		n.warm(metas, i)
+		if i >= 0 {
+			n.step(&metas[i], &vals[i], n.keys[i])
 		}
-		n.step(&metas[i], &vals[i], n.keys[i])
 	}
 }
 
-// warmAhead is the number of records whose states are read ahead together.
-const warmAhead = 64
+// How many records before its turn a record's slot is asked for, what every step
+// reads of its state, and what a turn of tiles does. Each is found with the help of
+// the one before.
+const (
+	aheadSlot  = 24
+	aheadState = 16
+	aheadTurn  = 8
+)
 
-// touch reads the states of some records, so that they are in the cache. Loads that
-// do not depend on each other come together: the entries of the table, what each
-// record touches, and what the turn of a tile does.
-func (n *node[K, T, In, Out]) touch(metas []base.Meta, from, to int) {
+// peeked is a state that was seen ahead of its record.
+type peeked struct {
+	b     []byte
+	moves uint64
+}
+
+// warm asks for what the records behind record i will read, so that it is in the
+// cache in their turn.
+func (n *node[K, T, In, Out]) warm(metas []base.Meta, i int) {
 	p := n.spec.Program
-	n.table.Warm(n.hashes[from:to])
-	var states [warmAhead][]byte
-	for i := from; i < to; i++ {
-		b, _ := n.table.PeekVar(n.hashes[i], n.keys[i])
-		n.warm += p.touch(b)
-		states[i-from] = b
+	if j := i + aheadSlot; j < len(metas) {
+		n.table.Warm(n.hashes[j])
 	}
-	for i := from; i < to; i++ {
-		n.warm += p.touchTurn(states[i-from], metas[i].Time)
+	if j := i + aheadState; j >= 0 && j < len(metas) {
+		b, _ := n.table.PeekVar(n.hashes[j], n.keys[j])
+		p.touch(b)
+		n.states[j] = peeked{b, n.table.Moves()}
+	}
+	if j := i + aheadTurn; j >= 0 && j < len(metas) && n.states[j].moves == n.table.Moves() {
+		p.touchTurn(n.states[j].b, metas[j].Time)
 	}
 }
 
