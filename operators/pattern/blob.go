@@ -139,9 +139,9 @@ func (e *encoder[T]) paths() {
 	e.uint(uint64(len(e.records)))
 	last := int64(0)
 	for _, r := range e.records {
-		e.int(r.id.ts - last)
-		last = r.id.ts
-		e.uint(uint64(r.id.num))
+		e.int(r.ts - last)
+		last = r.ts
+		e.uint(uint64(r.num))
 		e.val(&r.val)
 	}
 	e.uint(uint64(len(e.links)))
@@ -284,7 +284,7 @@ func (d *decoder[T]) paths(p *Program[T]) ([]link[T], []eventID) {
 	last := int64(0)
 	for i := range records {
 		last += d.int()
-		records[i].id = eventID{last, uint32(d.uint())}
+		records[i].ts, records[i].num = last, uint32(d.uint())
 		d.val(&records[i].val)
 	}
 	links := make([]link[T], d.count())
@@ -297,7 +297,7 @@ func (d *decoder[T]) paths(p *Program[T]) ([]link[T], []eventID) {
 		}
 		l := &links[i]
 		l.stage, l.ev, l.depth = uint16(stage), &records[ev], 1
-		starts[i] = l.ev.id
+		starts[i] = l.ev.id()
 		if back > 0 {
 			l.prev = &links[i-int(back)]
 			l.depth = l.prev.depth + 1

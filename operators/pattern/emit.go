@@ -267,11 +267,11 @@ func (m *Matcher[T]) pruneBefore(r *run[T]) (limit eventID, ok bool, err error) 
 	case SkipToNext:
 		return after(r.start), true, nil
 	case SkipPastLast:
-		return after(r.path.ev.id), true, nil
+		return after(r.path.ev.id()), true, nil
 	}
 	for l := r.path; l != nil; l = l.prev {
 		if l.stage == m.p.target {
-			limit, ok = l.ev.id, true
+			limit, ok = l.ev.id(), true
 			if skip.Kind == SkipToLast {
 				break
 			}

@@ -103,7 +103,8 @@ func (e *evaluator[T]) hit(f int32) int32 {
 	if e.fieldGen[f] != e.gen {
 		e.evals++
 		e.fieldGen[f] = e.gen
-		e.fieldHit[f] = e.table.fields[f].values[e.table.fields[f].get(e.val)]
+		field := &e.table.fields[f]
+		e.fieldHit[f] = field.values.get(field.get(e.val))
 	}
 	return e.fieldHit[f]
 }

@@ -1,5 +1,7 @@
 package pattern
 
+import "fmt"
+
 // Conditions are compiled into one table of expressions in which equal ones are one
 // entry, so that each that depends on the event alone is evaluated once per event.
 
@@ -45,18 +47,20 @@ type exprTable[T any] struct {
 	// fields are the text fields that Equal conditions ask, fieldOf their indices.
 	fields  []fieldIndex[T]
 	fieldOf map[string]int
+	// stages holds lists of stages that programs have in common.
+	stages map[string][]stageInfo
 }
 
 // fieldIndex finds the Equal conditions on one field that hold.
 type fieldIndex[T any] struct {
 	get    func(*T) string
-	values map[string]int32 // value → expression
+	values words // value → expression
 }
 
 func newExprTable[T any]() *exprTable[T] {
 	t := &exprTable[T]{
 		byKey: map[exprKey]int32{}, byNode: map[*condNode[T]]int32{}, byText: map[string]int32{},
-		aggOf: map[*aggDecl[T]]int{}, aggKey: map[string]int{}, fieldOf: map[string]int{},
+		aggOf: map[*aggDecl[T]]int{}, aggKey: map[string]int{}, fieldOf: map[string]int{}, stages: map[string][]stageInfo{},
 	}
 	yes, no := Const[T](true).n, Const[T](false).n
 	t.exprs = []expr[T]{{plain: true, leaf: yes}, {plain: true, leaf: no}}
@@ -120,9 +124,9 @@ func (t *exprTable[T]) index(eq *eqLeaf[T], id int32) {
 	if !ok {
 		f = len(t.fields)
 		t.fieldOf[eq.field] = f
-		t.fields = append(t.fields, fieldIndex[T]{get: eq.get, values: map[string]int32{}})
+		t.fields = append(t.fields, fieldIndex[T]{get: eq.get})
 	}
-	t.fields[f].values[eq.value] = id
+	t.fields[f].values.put(eq.value, id)
 }
 
 // slot returns the slot of an aggregate; equal ones share it.
@@ -197,4 +201,21 @@ func (t *exprTable[T]) text(id int32) string {
 		return "not " + t.text(x.a)
 	}
 	return x.leaf.text
+}
+
+// common returns one list for all programs with equal stages, if these feed no
+// aggregates.
+func (t *exprTable[T]) common(stages []stageInfo) []stageInfo {
+	key := ""
+	for i := range stages {
+		if s := &stages[i]; len(s.aggs) > 0 {
+			return stages
+		} else {
+			key += fmt.Sprintf("%q %v %v;", s.name, s.not, s.top)
+		}
+	}
+	if _, ok := t.stages[key]; !ok {
+		t.stages[key] = stages
+	}
+	return t.stages[key]
 }

@@ -43,7 +43,7 @@ func (m *member[T]) publish(f *base.Figures, uid string) {
 	if m.pub == nil {
 		m.pub = newPublished(f, uid, m.id)
 	}
-	st := &m.m.stats
+	st := m.stats()
 	m.pub.matches.Set(st.Matches)
 	m.pub.timeouts.Set(st.Timeouts)
 	m.pub.pruned.Set(st.Pruned)

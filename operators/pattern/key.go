@@ -23,10 +23,13 @@ func (a eventID) compare(b eventID) int {
 
 // record is an event that some run has accepted.
 type record[T any] struct {
-	id   eventID
+	ts   int64 // and num: its identity
+	num  uint32
 	mark uint32 // index in the blob under way
 	val  T
 }
+
+func (r *record[T]) id() eventID { return eventID{r.ts, r.num} }
 
 // link is one step of a path: an event accepted into a stage.
 type link[T any] struct {
@@ -61,7 +64,7 @@ func (r *run[T]) before(o *run[T]) bool {
 }
 
 // last is the time of the last accepted event.
-func (r *run[T]) last() int64 { return r.path.ev.id.ts }
+func (r *run[T]) last() int64 { return r.path.ev.ts }
 
 // bucket holds the runs that wait in one node, by start.
 type bucket[T any] struct {

@@ -52,6 +52,7 @@ func (c *compiler[T]) program(start *cnode) *Program[T] {
 	}
 	p.empty = p.leadsTo(p.start, finalNode, nil) || p.leadsTo(p.start, pendingNode, nil)
 	c.bindAggs(p)
+	p.stages = c.table.common(p.stages)
 	p.growth = p.grow()
 	p.warn()
 	p.shape = p.fingerprint()

@@ -277,7 +277,7 @@ func (m *Matcher[T]) decide(n uint16, r *run[T]) decision {
 		node := &m.p.nodes[at]
 		for i := range node.edges {
 			e := &node.edges[i]
-			if e.gap > 0 && path != nil && m.id.ts-path.ev.id.ts >= e.gap || !m.eval.eval(e.cond, m.p, path) {
+			if e.gap > 0 && path != nil && m.id.ts-path.ev.ts >= e.gap || !m.eval.eval(e.cond, m.p, path) {
 				continue
 			}
 			switch {
@@ -380,7 +380,7 @@ func (m *Matcher[T]) extend(r *run[T], stage uint16, entry, final bool) bool {
 		l = m.withRecord()
 	default:
 		if m.rec == nil {
-			m.rec = &record[T]{id: m.id, val: *m.eval.val}
+			m.rec = &record[T]{ts: m.id.ts, num: m.id.num, val: *m.eval.val}
 		}
 		l = &link[T]{ev: m.rec}
 	}
@@ -407,23 +407,9 @@ func (m *Matcher[T]) withRecord() *link[T] {
 		rec  record[T]
 	}{}
 	m.rec = &first.rec
-	m.rec.id, m.rec.val = m.id, *m.eval.val
+	m.rec.ts, m.rec.num, m.rec.val = m.id.ts, m.id.num, *m.eval.val
 	first.link.ev = m.rec
 	return &first.link
-}
-
-// complete emits shared runs that the event in hand completes.
-func (m *Matcher[T]) complete(runs []early[T], stage uint16, ts int64, out *Output[T]) {
-	m.stats.Events++
-	m.id, m.used = eventID{ts: ts}, 0
-	l := m.passing()
-	l.stage = stage
-	for i := range runs {
-		l.prev, l.depth = runs[i].path, runs[i].path.depth+1
-		m.stats.Matches++
-		out.Matches = append(out.Matches, m.p.materialize(l, ts, false))
-	}
-	m.release()
 }
 
 // passing returns a link to the event in hand that lasts until the matches are emitted.
@@ -432,7 +418,7 @@ func (m *Matcher[T]) passing() *link[T] {
 		m.spare = append(m.spare, &link[T]{})
 	}
 	if m.used == 0 {
-		m.last = record[T]{id: m.id, val: *m.eval.val}
+		m.last = record[T]{ts: m.id.ts, num: m.id.num, val: *m.eval.val}
 	}
 	l := m.spare[m.used]
 	m.used++

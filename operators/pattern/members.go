@@ -51,6 +51,7 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 // follow makes m count on from the member that it replaces.
 func (m *member[T]) follow(old *member[T]) {
 	m.m.stats, m.pub = old.m.stats, old.pub
+	m.whole, m.spared = old.whole, old.spared
 	if old.m.p.shape == m.m.p.shape && old.gen == m.gen {
 		m.open, m.held, m.left = old.open, old.held, old.left
 	}
@@ -178,7 +179,7 @@ func (s *Set[T]) Program(id string) *Program[T] {
 func (s *Set[T]) Stats(id string) (Stats, bool) {
 	s.fold()
 	if m := s.member(id); m != nil {
-		return m.m.Stats(), true
+		return m.stats(), true
 	}
 	return Stats{}, false
 }

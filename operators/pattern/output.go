@@ -75,9 +75,22 @@ func (m *Match[T]) Len() int {
 	return n
 }
 
+// smallMatch is the number of events up to which a match is one piece of memory.
+const smallMatch = 3
+
+// small is what a match of few events is made of.
+type small[T any] struct {
+	stages [smallMatch]StageEvents[T]
+	events [smallMatch]T
+}
+
 // materialize makes a match of a path.
 func (p *Program[T]) materialize(l *link[T], at int64, byTime bool) Match[T] {
-	m := Match[T]{At: at, ByTime: byTime, End: l.ev.id.ts}
+	return matchOf(p.stages, l, at, byTime)
+}
+
+func matchOf[T any](stages []stageInfo, l *link[T], at int64, byTime bool) Match[T] {
+	m := Match[T]{At: at, ByTime: byTime, End: l.ev.ts}
 	n := int(l.depth)
 	var few [16]*link[T]
 	links := few[:]
@@ -88,9 +101,14 @@ func (p *Program[T]) materialize(l *link[T], at int64, byTime bool) Match[T] {
 	for i := n - 1; i >= 0; i-- {
 		links[i], l = l, l.prev
 	}
-	m.Start = links[0].ev.id.ts
-	events := make([]T, 0, n)
-	m.Stages = make([]StageEvents[T], 0, min(n, len(p.stages)))
+	m.Start = links[0].ev.ts
+	var events []T
+	if n <= smallMatch {
+		piece := new(small[T])
+		events, m.Stages = piece.events[:0], piece.stages[:0]
+	} else {
+		events, m.Stages = make([]T, 0, n), make([]StageEvents[T], 0, min(n, len(stages)))
+	}
 	for i, l := range links {
 		if l == nil {
 			continue
@@ -104,7 +122,7 @@ func (p *Program[T]) materialize(l *link[T], at int64, byTime bool) Match[T] {
 				}
 			}
 		}
-		m.Stages = append(m.Stages, StageEvents[T]{p.stages[l.stage].name, events[from:len(events):len(events)]})
+		m.Stages = append(m.Stages, StageEvents[T]{stages[l.stage].name, events[from:len(events):len(events)]})
 	}
 	return m
 }

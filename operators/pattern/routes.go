@@ -13,6 +13,7 @@ type route[T any] struct {
 	hears, groups []int32
 	// firsts lists those that the event may begin.
 	firsts []*member[T]
+	used   bool
 	// heirs lists the patterns that may take shared runs on.
 	heirs []branch[T]
 }
@@ -25,8 +26,9 @@ type branch[T any] struct {
 	node   uint16 // where the runs wait
 	strict bool
 	// whole says that the event completes all runs there, into the stage.
-	whole bool
-	stage uint16
+	whole  bool
+	stage  uint16
+	stages []stageInfo
 }
 
 // branchOf returns a branch to a pattern for events that meet a condition.
@@ -35,7 +37,7 @@ func (g *group[T]) branchOf(m *member[T], id int32) branch[T] {
 	p := m.m.p
 	node := &p.nodes[b.node]
 	take := &node.edges[0]
-	b.stage = node.stage
+	b.stage, b.stages = node.stage, p.stages
 	b.whole = take.act == actTake && take.cond == id && take.gap == 0 && p.nodes[take.to].kind == finalNode && g.depth < p.opts.limits.Length
 	for _, e := range node.edges[1:] {
 		x := &p.table.exprs[e.cond]
@@ -45,10 +47,9 @@ func (g *group[T]) branchOf(m *member[T], id int32) branch[T] {
 }
 
 func (s *Set[T]) route(id int32) *route[T] {
-	if s.routes[id] == nil {
-		s.routes[id] = &route[T]{}
-	}
-	return s.routes[id]
+	r := &s.routes[id]
+	r.used = true
+	return r
 }
 
 // index sorts the members by tag and by the conditions that concern them.
@@ -61,7 +62,7 @@ func (s *Set[T]) index() {
 	s.slack = s.patience()
 	s.regroup()
 	s.shared = int32(len(s.members))
-	s.routes = make([]*route[T], len(s.table.exprs))
+	s.routes = make([]route[T], len(s.table.exprs))
 	s.any = s.any[:0]
 	s.loud, s.loudGroups = 0, 0
 	for _, m := range s.members {
@@ -135,8 +136,8 @@ func (s *Set[T]) enter(m *member[T]) {
 func (s *Set[T]) hear() {
 	s.heard = s.heard[:0]
 	for f := range s.table.fields {
-		if id := s.eval.hit(int32(f)); int(id) < len(s.routes) && s.routes[id] != nil {
-			s.heard = append(s.heard, s.routes[id])
+		if id := s.eval.hit(int32(f)); int(id) < len(s.routes) && s.routes[id].used {
+			s.heard = append(s.heard, &s.routes[id])
 		}
 	}
 }

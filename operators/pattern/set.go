@@ -27,9 +27,9 @@ type Set[T any] struct {
 	groups        []*group[T]
 	// touched lists the members with figures that were not published yet.
 	touched []*member[T]
-	// routes has, by Equal condition, what an event may touch that meets it; nil for
-	// nothing. any lists members that any event may begin.
-	routes []*route[T]
+	// routes has, by Equal condition, what an event may touch that meets it. any lists
+	// members that any event may begin.
+	routes []route[T]
 	any    []*member[T]
 	// shared is the first place of what steps shared runs. loud counts the members that
 	// look at all events, loudGroups those among them that step shared runs.
@@ -45,36 +45,47 @@ type Set[T any] struct {
 	heirs []heir[T]
 	todo  []int
 	runs  []run[T]
+	final link[T]
 	added bool // the key has runs in more patterns, not in order yet
 }
 
 // member is one pattern of a set.
 type member[T any] struct {
-	id   string
-	opts []Option
+	m   *Matcher[T]
+	ord int32 // place in the set; what steps shared runs comes last
+	// If quiet is set, an event that meets none of concerns does nothing. A member that
+	// is loud looks at all events.
+	quiet, loud bool
+	touched     bool
+	gone        bool // no longer in the set
+	// open and held count the runs of all keys, left the shared runs that the pattern
+	// has had, whole the matches of shared runs that are not in the Matcher's count, and
+	// spared the timeouts of shared runs that are too much in it.
+	open, left, whole, spared int64
+	id                        string
+	held                      int64
+	seen                      uint64 // the event that has been given to it
 	// gen tells patterns apart that had the id one after another; tag is of id, shape
 	// and gen.
 	gen, tag uint64
-	m        *Matcher[T]
-	ord      int32  // place in the set; what steps shared runs comes last
-	gone     bool   // no longer in the set
-	seen     uint64 // the event that has been given to it
+	opts     []Option
 	free     []*Key[T]
 	lanes    []*lane[T]
-	// open and held count the runs of all keys.
-	open, held int64
-	touched    bool
-	pub        *published
-	// leads are the ways to share the first stages, group is who does. left counts the
-	// shared runs that the pattern has had. shares is set in what steps shared runs.
-	// If quiet is set, an event that meets none of concerns does nothing. A member that
-	// is loud looks at all events.
-	concerns    []int32
-	quiet, loud bool
-	leads       []lead
-	group       *group[T]
-	left        int64
-	shares      *group[T]
+	pub      *published
+	// leads are the ways to share the first stages, group is who does. shares is set in
+	// what steps shared runs.
+	concerns []int32
+	leads    []lead
+	group    *group[T]
+	shares   *group[T]
+}
+
+// stats returns what has been counted for a pattern.
+func (m *member[T]) stats() Stats {
+	st := m.m.Stats()
+	st.Matches += m.whole
+	st.Timeouts -= m.spared
+	return st
 }
 
 // SetKey is the state of one key in a Set. The zero SetKey is that of a key without

@@ -34,10 +34,9 @@ type group[T any] struct {
 type heir[T any] struct {
 	m    *member[T]
 	runs []early[T]
-	// whole says that the event completes them all; else dec is what it does.
-	whole bool
+	// whole is set if the event completes them all; else dec is what it does.
+	whole *branch[T]
 	dec   decision
-	stage uint16
 }
 
 // regroup finds the patterns that share stages, each as many as it can with another.
@@ -300,7 +299,9 @@ func (s *Set[T]) offer(k *SetKey[T], sb *sub[T], b *branch[T]) {
 		return
 	}
 	var d decision
+	whole := b
 	if !b.whole {
+		whole = nil
 		if d = m.m.decide(b.node, nil); d.stays && d.hi-d.lo == 1 {
 			return
 		}
@@ -317,7 +318,7 @@ func (s *Set[T]) offer(k *SetKey[T], sb *sub[T], b *branch[T]) {
 		m.m.insert(k.subs[i].key, s.convert(runs))
 		return
 	}
-	s.heirs = append(s.heirs, heir[T]{m, runs, b.whole, d, b.stage})
+	s.heirs = append(s.heirs, heir[T]{m, runs, whole, d})
 }
 
 // convert makes shared runs such as other matchers have. They are valid until it is
@@ -335,8 +336,8 @@ func (s *Set[T]) convert(runs []early[T]) []run[T] {
 // takes on.
 func (s *Set[T]) takeOn(k *SetKey[T], h *heir[T], ts int64, sink Sink[T]) error {
 	m := h.m
-	if h.whole {
-		m.m.complete(h.runs, h.stage, ts, &s.out)
+	if h.whole != nil {
+		s.complete(h, ts)
 		s.flush(m, sink)
 		return nil
 	}
@@ -363,6 +364,21 @@ func (s *Set[T]) takeOn(k *SetKey[T], h *heir[T], ts int64, sink Sink[T]) error 
 		s.flush(m, sink)
 	}
 	return err
+}
+
+// complete makes matches of shared runs that the event in hand completes. It keeps to
+// what is at hand: among many patterns, each is seldom used.
+func (s *Set[T]) complete(h *heir[T], ts int64) {
+	last := &s.eval.work.last
+	last.ts, last.val = ts, *s.eval.val
+	l := &s.final
+	l.ev, l.stage = last, h.whole.stage
+	for i := range h.runs {
+		l.prev, l.depth = h.runs[i].path, h.runs[i].path.depth+1
+		s.out.Matches = append(s.out.Matches, matchOf(h.whole.stages, l, ts, false))
+	}
+	h.m.whole += int64(len(h.runs))
+	*l, *last = link[T]{}, record[T]{}
 }
 
 // settleOn keeps what a pattern has taken on, if that is anything. The key is brought
@@ -441,7 +457,7 @@ func (s *Set[T]) expireLane(sb *sub[T], due int64, sink Sink[T]) {
 		mk := &ln.marks[j]
 		if had := min(ln.upTo(mk.at), n); had > 0 {
 			mk.n -= had
-			mk.m.m.stats.Timeouts -= int64(had)
+			mk.m.spared += int64(had)
 			mk.m.left -= int64(had)
 			s.touch(mk.m)
 		}
