@@ -136,10 +136,12 @@ func read(j *weir.Job, typ string) weir.Stream[weir.Event] {
 }
 
 // refused is the policy of all steps for what cannot be decoded or processed: it becomes
-// a dead letter, in one stream for all steps.
+// a dead letter.
 var refused = weir.OnError(weir.DeadLetter)
 
-const deadLetters = "RAG_DEAD_LETTERS"
+// deadLetters is the stream of the dead letters of a step. Each has its own, for they are
+// sent back by way of it.
+func deadLetters(step string) string { return "RAG_DEAD_" + strings.ToUpper(step) }
 
 // publish sends the events of these types to their streams, exactly once.
 func publish(j *weir.Job, events weir.Stream[weir.Event], types ...string) {

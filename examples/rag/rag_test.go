@@ -65,14 +65,14 @@ func lookUpJob() weir.JobSpec {
 	})
 }
 
-// model is what a search must find, by brute force.
-type model struct {
+// bruteForce is what a search must find, by brute force.
+type bruteForce struct {
 	documents map[string]map[string]Embedded // by collection and ID
 	turns     map[string]map[int]Turn
 	want      map[string]Context // by correlation
 }
 
-func (m *model) answer(q query) {
+func (m *bruteForce) answer(q query) {
 	c := Context{Prompt: q.Prompt, Passages: []Passage{}}
 	for _, d := range m.documents[q.Prompt.Collection] {
 		dot, a, b := 0.0, 0.0, 0.0
@@ -94,9 +94,9 @@ func (m *model) answer(q query) {
 
 // searchScript makes visits by chance: documents added, replaced and removed, turns
 // remembered and undone, and queries.
-func searchScript(t *testing.T) ([]weirtest.Step, *model) {
+func searchScript(t *testing.T) ([]weirtest.Step, *bruteForce) {
 	rnd := rand.New(rand.NewPCG(*seed, 1))
-	m := &model{documents: map[string]map[string]Embedded{"a": {}, "b": {}}, turns: map[string]map[int]Turn{}, want: map[string]Context{}}
+	m := &bruteForce{documents: map[string]map[string]Embedded{"a": {}, "b": {}}, turns: map[string]map[int]Turn{}, want: map[string]Context{}}
 	vector := func() []float32 {
 		v := make([]float32, 6)
 		for i := range v {
@@ -238,10 +238,10 @@ func TestStore(t *testing.T) {
 			if err != nil {
 				tb.Fatal(err)
 			}
-			turns[fmt.Sprint(e.Key, v.Turn)] = true
+			turns[fmt.Sprintf("%s/%d", e.Key, v.Turn)] = true
 		}
 		for i := range 40 {
-			if !turns[fmt.Sprint("c", i%3, i/3+1)] {
+			if !turns[fmt.Sprintf("c%d/%d", i%3, i/3+1)] {
 				tb.Errorf("conversation c%d has no turn %d", i%3, i/3+1)
 			}
 		}

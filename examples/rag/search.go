@@ -17,8 +17,10 @@ const (
 	shards = 4
 	// found is how many passages a search returns.
 	found = 8
-	// remembered is how many turns of a conversation are.
+	// remembered is how many turns of a conversation are, and spare how many older ones
+	// are kept to take the place of turns that are undone.
 	remembered = 4
+	spare      = 4
 )
 
 // place is a key of the search: a shard of a collection, or a conversation.
@@ -151,7 +153,8 @@ func (s *search) OnRecord(c *weir.Context[place, part], v visit) error {
 	case v.Query != nil:
 		p := part{Attempt: v.Query.Attempt, Prompt: v.Query.Prompt}
 		if v.Place.Conversation != "" {
-			p.Memory, _ = s.turns.Get()
+			turns, _ := s.turns.Get()
+			p.Memory = turns[max(0, len(turns)-remembered):]
 		} else {
 			p.Passages = s.nearest(v.Query.Vector)
 		}
@@ -169,7 +172,7 @@ func (s *search) newer(d *Embedded) bool {
 	return true
 }
 
-// remember keeps the last turns.
+// remember keeps a turn among the last ones.
 func (s *search) remember(t Turn) {
 	if s.gone.Delete(t.Turn) {
 		return
@@ -177,7 +180,7 @@ func (s *search) remember(t Turn) {
 	turns, _ := s.turns.Get()
 	turns = append(slices.Clone(turns), t)
 	slices.SortFunc(turns, func(a, b Turn) int { return a.Turn - b.Turn })
-	s.turns.Set(turns[max(0, len(turns)-remembered):])
+	s.turns.Set(turns[max(0, len(turns)-remembered-spare):])
 }
 
 func (s *search) unsay(n int) {

@@ -26,7 +26,7 @@ type step struct {
 func (s step) job(c config) weir.JobSpec {
 	return weir.NewJob(s.name, func(j *weir.Job) {
 		s.build(j, c)
-		weir.DeadLetters(j, "dead-letters", weir.DeadLetterStream(deadLetters))
+		weir.DeadLetters(j, "dead-letters", weir.DeadLetterStream(deadLetters(s.name)))
 	})
 }
 

@@ -22,22 +22,22 @@ func giveUp(e weir.Event, step string, why error) (weir.Event, error) {
 func store(j *weir.Job, _ config) {
 	all := weir.Union("all", read(j, evaluated), read(j, undoRequested))
 	byConversation := weir.KeyBy(all, "by-conversation", func(e weir.Event) string { return e.Key })
-	publish(j, weir.Process(byConversation, "memory", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(memory) }, refused),
+	publish(j, weir.Process(byConversation, "memory", func() weir.KeyedProcess[string, weir.Event, weir.Event] { return new(turnCounter) }, refused),
 		answered, memoryUpdated, memoryUndone)
 }
 
-// memory is what a conversation has come to. The turns themselves are in the log, and
+// turnCounter is what a conversation has come to. The turns themselves are in the log, and
 // the last of them in the state of retrieve.
-type memory struct {
+type turnCounter struct {
 	weir.NoTimers[string, weir.Event]
 	turns *state.Value[int]
 }
 
 // Declare implements weir.KeyedProcess.
-func (m *memory) Declare(d *weir.Declarer) { m.turns = weir.ValueState[int](d, "turns") }
+func (m *turnCounter) Declare(d *weir.Declarer) { m.turns = weir.ValueState[int](d, "turns") }
 
 // OnRecord implements weir.KeyedProcess.
-func (m *memory) OnRecord(c *weir.Context[string, weir.Event], e weir.Event) error {
+func (m *turnCounter) OnRecord(c *weir.Context[string, weir.Event], e weir.Event) error {
 	if e.Type == undoRequested {
 		t, err := weir.EventPayload[Turn](e)
 		if err != nil {

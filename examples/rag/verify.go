@@ -72,16 +72,20 @@ func (c *check) verify(ctx context.Context) error {
 }
 
 // countLetters counts the dead letters of all steps.
-func countLetters(ctx context.Context, js natsjs.JetStream) (int, error) {
-	c, err := js.OrderedConsumer(ctx, deadLetters, natsjs.OrderedConsumerConfig{FilterSubjects: []string{deadLetters + ".letters.>"}})
-	if err != nil {
-		return 0, err
+func countLetters(ctx context.Context, js natsjs.JetStream) (n int, err error) {
+	for _, st := range steps() {
+		name := deadLetters(st.name)
+		c, err := js.OrderedConsumer(ctx, name, natsjs.OrderedConsumerConfig{FilterSubjects: []string{name + ".letters.>"}})
+		if err != nil {
+			return 0, err
+		}
+		info, err := c.Info(ctx)
+		if err != nil {
+			return 0, err
+		}
+		n += int(info.NumPending)
 	}
-	info, err := c.Info(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return int(info.NumPending), nil
+	return n, nil
 }
 
 // causes checks that each event but the first has a cause in its chain.
