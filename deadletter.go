@@ -12,6 +12,16 @@ import (
 // what it was, where it came from, why it was refused. See docs/format/dead-letters.md.
 type DeadLetterRecord = operators.DeadLetter
 
+// DeadLetterRetry is an entry of a job's retry stream: a dead letter that is to go back
+// into its operator, or that was dropped. The command weir dlq writes them.
+type DeadLetterRetry = operators.Retry
+
+// RetryOf returns the entry that sends a dead letter back into its operator.
+func RetryOf(d DeadLetterRecord) DeadLetterRetry {
+	d.Stack = ""
+	return DeadLetterRetry{Version: operators.DeadLetterVersion, ID: d.ID, Action: operators.RetryAction, Letter: d}
+}
+
 // deadLetters is what a job under construction has of dead letters.
 type deadLetters struct {
 	// uses are the operators with the policy, in the order of their declaration.
@@ -35,7 +45,15 @@ type deadQueue struct {
 	name, scope, where string
 	sink               connectors.Sink[DeadLetterRecord]
 	sinkOptions        []SinkOption
+	// retries is the retry stream; nil for none. follow makes it end with the job's
+	// sources.
+	retries   connectors.Source[DeadLetterRetry]
+	follow    bool
+	noRetries bool
 }
+
+// retrySuffix makes the name of the source of the retry stream.
+const retrySuffix = "-retries"
 
 // DeadLetterOption is an option of DeadLetters.
 type DeadLetterOption interface{ dead(*deadQueue) }
@@ -50,6 +68,14 @@ func (requireOption) dead(q *deadQueue) { q.sinkOptions = append(q.sinkOptions, 
 //	clicks := weir.From(j, "clicks", source, watermarks, weir.OnError(weir.DeadLetter))
 //	parsed := weir.TryMap(clicks, "parse", parse, weir.OnError(weir.DeadLetter))
 //	weir.DeadLetters(j, "dead-letters", weir.DeadLetterStream("DEAD"))
+//
+// Where the sink is a JetStream stream, records can be sent back, by the command weir
+// dlq retry: it writes to the stream NAME-RETRY, which a source of the job reads (called
+// like the dead letters with "-retries" behind it; it appears in plans and metrics). A
+// record that comes back enters the operator that refused it, and no other, with the
+// event time, the origin and the headers that it had. Windows find it late where event
+// time has passed it. If it is refused again, it is a dead letter with the next number
+// of attempt. RetriesFrom names another retry stream.
 //
 // It may stand before or after the operators, once in a job.
 func DeadLetters(j *Job, name string, sink connectors.Sink[DeadLetterRecord], opts ...DeadLetterOption) {
@@ -115,16 +141,22 @@ func (j *Job) buildDeadLetters() {
 	scope := j.scope
 	j.scope = q.scope
 	defer func() { j.scope = scope }()
-	uid := j.scope + q.name
-	if bound, ok := boundSink[DeadLetterRecord](j, q.name, q.where); ok {
-		q.sink = bound
+	j.bindDeadQueue(q)
+	if q.retries != nil {
+		j.buildRetries(q)
 	}
+	j.buildDeadSink(q)
+}
+
+// buildDeadSink adds the sink of the dead letters, and what brings them there.
+func (j *Job) buildDeadSink(q *deadQueue) {
+	uid := j.scope + q.name
 	// One subtask is enough for what should be rare, and needs no exchange by lane.
 	c := j.newChain(uid, 1)
 	all := newStream[DeadLetterRecord](j, c, uid, false)
 	once := onePerSubtask(all.bind)
-	inputs := make([]string, 0, len(d.uses))
-	for _, u := range d.uses {
+	inputs := make([]string, 0, len(j.dead.uses))
+	for _, u := range j.dead.uses {
 		in := exchange(u.out, c, uid, operators.Partition{Kind: operators.Forward, Timeless: true}, q.where, nil)
 		in.attach(once)
 		inputs = append(inputs, u.uid)

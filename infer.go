@@ -19,7 +19,8 @@ type inferOptions struct {
 	deadline time.Duration
 	batch    model.Batching
 	drop     bool
-	failures any // a failuresOption[T]
+	dead     bool // they are dead letters
+	failures any  // a failuresOption[T]
 	routing  *Stream[model.Routing]
 	shadows  any // a shadowsOption[Out]
 	shadowed int
@@ -88,7 +89,8 @@ func DropFailures() InferOption { return inferOption(func(o *inferOptions) { o.d
 //		func(f Features, r model.Result[Score]) Scored { return Scored{f.User, r.Out, r.Degraded} },
 //		weir.FailuresTo(failed), weir.CallsInFlight(1000), weir.CallDeadline(2*time.Second))
 //
-// What happens to a call that fails for good must be said: FailuresTo or DropFailures.
+// What happens to a call that fails for good must be said: FailuresTo, DropFailures or
+// OnError(DeadLetter).
 // No failure of a model stops or restarts the job; retries, fallbacks, budgets and the
 // like are the client's, see package operators/model/guard.
 //
@@ -158,9 +160,18 @@ func addInfer[K comparable, T, In, Out, O any](in KeyedStream[K, T], b *inferBui
 			op.States = append(op.States, engine.State(st))
 		}
 	}
+	letters := operators.Letters[T]{}
+	if b.o.dead {
+		letters = lettersOf[T](j, in.chain, b.where, b.uid, true, DeadLetter)
+	}
 	queues := newPerSubtask[func(model.Routing)]()
 	in.attach(func(s *operators.Subtask) operators.Consumer[T] {
+		to, takeBack := to, func(operators.Consumer[T]) {}
+		if b.o.dead {
+			takeBack = deadInfer(s, b.uid, letters, &to)
+		}
 		c, queue := model.Infer(s, b.spec, to)
+		takeBack(c)
 		if b.o.routing != nil {
 			queues.set(s, queue)
 		}
@@ -185,8 +196,8 @@ func checkInfer[T, In, Out, O any](j *Job, where, uid string, spec *model.Spec[T
 	for _, w := range o.wrong {
 		fail("WEIR-0129", w, "")
 	}
-	if o.drop == (o.failures != nil) {
-		fail("WEIR-0129", "it must be said what happens to records whose calls fail for good", "give it one of the options FailuresTo and DropFailures")
+	if o.ways() != 1 {
+		fail("WEIR-0129", "it must be said what happens to records whose calls fail for good", "give it one of the options FailuresTo, DropFailures and OnError(DeadLetter)")
 	}
 	var err error
 	if spec.In, err = codec.For[T](); err != nil {

@@ -44,7 +44,7 @@ const (
 )
 
 // Main is the main function of a binary with these jobs: the commands run, plan,
-// checkpoint, features, patterns, bench, fakemodel, trace and version. The first SIGINT or SIGTERM
+// checkpoint, features, patterns, dlq, bench, fakemodel, trace and version. The first SIGINT or SIGTERM
 // stops a running job with a final checkpoint, the second ends the process at once.
 // It does not return.
 func Main(jobs ...JobSpec) { os.Exit(Execute(NewCommand(jobs...))) }
@@ -64,7 +64,7 @@ func NewCommand(jobs ...JobSpec) *cobra.Command {
 	}
 	root.PersistentFlags().Bool("debug", false, "show stack traces, log everything, and serve /debug/pprof on loopback")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(c.runCommand(), c.planCommand(), c.checkpointCommand(), c.featuresCommand(), c.patternsCommand(), benchCommand(), fakeModelCommand(), traceCommand(), versionCommand())
+	root.AddCommand(c.runCommand(), c.planCommand(), c.checkpointCommand(), c.featuresCommand(), c.patternsCommand(), c.dlqCommand(), benchCommand(), fakeModelCommand(), traceCommand(), versionCommand())
 	return root
 }
 

@@ -85,6 +85,10 @@ func From[T any](j *Job, name string, src connectors.Source[T], w Watermarks[T],
 		spec.Letters = sourceLetters[T](j, c, where, uid, o.onFuture == DeadLetter)
 	}
 	c.heads = append(c.heads, func(s *operators.Subtask) error {
+		spec := spec
+		if q := j.dead.queue; q != nil && spec.Letters.Out != nil {
+			spec.Retries = q.retries
+		}
 		operators.SourceHead(s, spec, out.bind(s))
 		return nil
 	})

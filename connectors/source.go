@@ -160,6 +160,14 @@ type Reader[T any] interface {
 	Close() error
 }
 
+// Redecoder is implemented by sources that can decode a record which they read before
+// and could not decode then: by their format as it is now.
+type Redecoder[T any] interface {
+	// Redecode decodes the Raw of a BadRecord into v. It may be called from several
+	// goroutines.
+	Redecode(raw []byte, limits Limits, v *T) error
+}
+
 // Errors of sources. All stop the job: going on would lose records.
 var (
 	// ErrPositionLost: the record after the stored position no longer exists

@@ -106,7 +106,7 @@ func (g *generation) build(r *running) error {
 	env := operators.Env{
 		Ctx: g.ctx, JobName: j.plan.Job, JobUID: j.uid, Task: r.spec.UID, Index: r.id.Index,
 		Parallelism: r.spec.Parallelism, Range: hr, Clock: opts.Clock, Wake: r.mailbox.Wake,
-		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks, Splits: &g.splits,
+		Logger: opts.Logger, Stats: r.stats, Sinks: g.sinks, Splits: &g.splits, Sources: &g.sources,
 	}
 	if opts.JournalDir != "" {
 		env.Journal = filepath.Join(opts.JournalDir, j.uid)

@@ -17,22 +17,23 @@ import (
 
 // generation is one deployment of the plan: tasks, committers, coordinator.
 type generation struct {
-	job    *Job
-	num    base.Generation
-	ctx    context.Context
-	stop   context.CancelFunc
-	plan   protocol.RecoveryPlan
-	store  *state.Store
-	coord  *checkpoint.Coordinator
-	tasks  []*running
-	lanes  map[protocol.LaneID]*operators.LaneCommitter
-	sinks  map[string]operators.SinkRuntime
-	splits operators.SplitNames
-	staged atomic.Int64 // bytes of output that no durable epoch covers
-	blocks *blockCache
-	open   atomic.Int32  // tasks that are not restored yet
-	opened chan struct{} // closed when there are none
-	wg     sync.WaitGroup
+	job     *Job
+	num     base.Generation
+	ctx     context.Context
+	stop    context.CancelFunc
+	plan    protocol.RecoveryPlan
+	store   *state.Store
+	coord   *checkpoint.Coordinator
+	tasks   []*running
+	lanes   map[protocol.LaneID]*operators.LaneCommitter
+	sinks   map[string]operators.SinkRuntime
+	splits  operators.SplitNames
+	sources operators.SourceCount
+	staged  atomic.Int64 // bytes of output that no durable epoch covers
+	blocks  *blockCache
+	open    atomic.Int32  // tasks that are not restored yet
+	opened  chan struct{} // closed when there are none
+	wg      sync.WaitGroup
 }
 
 // generation runs one deployment. It returns nil when the final epoch is

@@ -109,7 +109,6 @@ type Refuser[T any] struct {
 	s       *Subtask
 	uid     string
 	op      int32
-	hash    uint64
 	policy  ErrorPolicy
 	letters Letters[T]
 	out     func(*base.Meta, *DeadLetter)
@@ -122,7 +121,7 @@ type Refuser[T any] struct {
 // (see Register). It must be made where the operator's outputs are bound, for with
 // the policy to send dead letters it binds one.
 func NewRefuser[T any](s *Subtask, uid string, op int32, policy ErrorPolicy, l Letters[T]) *Refuser[T] {
-	r := &Refuser[T]{s: s, uid: uid, op: op, hash: base.HashString(uid), policy: policy, letters: l}
+	r := &Refuser[T]{s: s, uid: uid, op: op, policy: policy, letters: l}
 	if policy == connectors.DeadLetterBad {
 		r.out, r.counts = l.Out(s).One, map[string]*base.Figure{}
 	}
@@ -171,9 +170,14 @@ const (
 
 // send completes a letter and hands it on.
 func (r *Refuser[T]) send(m *base.Meta, d *DeadLetter, err error, code string) {
-	d.Version, d.Job, d.Operator = DeadLetterVersion, r.s.Env.JobName, r.uid
+	d.Version, d.Job = DeadLetterVersion, r.s.Env.JobName
+	if d.Operator == "" {
+		d.Operator = r.uid
+	}
 	d.JobVersion, d.Plan = r.letters.Job.Version, r.letters.Job.Plan
-	d.Source, _ = r.s.Env.Splits.of(m.Origin.Split)
+	if source, ok := r.s.Env.Splits.of(m.Origin.Split); ok {
+		d.Source = source
+	}
 	d.Origin, d.KeyHash = m.Origin.String(), fmt.Sprintf("%016x", m.Hash)
 	if d.EventTime.IsZero() && m.Time != 0 {
 		d.EventTime = timeOf(m.Time)
@@ -203,7 +207,7 @@ func (r *Refuser[T]) send(m *base.Meta, d *DeadLetter, err error, code string) {
 // identify makes the two words of a letter's ID.
 func (r *Refuser[T]) identify(m *base.Meta, d *DeadLetter) (id [2]uint64) {
 	b := make([]byte, 0, 64)
-	for _, u := range []uint64{r.hash, m.Origin.Split, m.Origin.Pos, m.Origin.Emit, uint64(d.Attempt), base.HashKey(d.Raw)} {
+	for _, u := range []uint64{base.HashString(d.Operator), m.Origin.Split, m.Origin.Pos, m.Origin.Emit, uint64(d.Attempt), base.HashKey(d.Raw)} {
 		b = binary.LittleEndian.AppendUint64(b, u)
 	}
 	b = append(b, d.Kind...)

@@ -31,6 +31,9 @@ const (
 // maxTimes bounds how often one entry of the retry stream sends a record.
 const maxTimes = 1000
 
+// times returns how often the entry sends its record.
+func (e *Retry) times() int { return min(max(e.Times, 1), maxTimes) }
+
 // codeRetry: a dead letter cannot be sent back into its operator.
 const codeRetry = "WEIR-0740"
 
@@ -104,6 +107,6 @@ func (r *Refuser[T]) decode(d *DeadLetter) (v T, err error) {
 // again makes a dead letter of one that could not be retried.
 func (r *Refuser[T]) again(m *base.Meta, d *DeadLetter, err error) {
 	r.s.Env.Stats.BadRecords.Add(1)
-	c := DeadLetter{Kind: d.Kind, EventTime: d.EventTime, Raw: d.Raw, Size: d.Size, ContentType: d.ContentType, Schema: d.Schema}
+	c := DeadLetter{Operator: d.Operator, Source: d.Source, Kind: d.Kind, EventTime: d.EventTime, Raw: d.Raw, Size: d.Size, ContentType: d.ContentType, Schema: d.Schema}
 	r.send(m, &c, err, codeRetry)
 }

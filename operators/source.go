@@ -30,6 +30,12 @@ type SourceSpec[T any] struct {
 	// EveryRecord sends a watermark after every record that moved it, instead of
 	// once per run of records; slower, but independent of how records arrive.
 	EveryRecord bool
+	// Retries, when set, is the job's retry stream, from which the source takes back
+	// the records that it could not decode.
+	Retries connectors.Source[Retry]
+	// Follow makes the source end when all others of the job have and it has handed
+	// over what there is.
+	Follow bool
 }
 
 // watermarkEvery bounds how often a busy source sends a watermark, in nanoseconds.
@@ -74,8 +80,11 @@ type sourceHead[T any] struct {
 	spec SourceSpec[T]
 	op   int32
 	out  func(*base.Meta, *T)
-	// bad and future apply the two policies.
+	// bad and future apply the two policies; back reads what is to be tried again.
 	bad, future *Refuser[T]
+	back        *takeBack[T]
+	// ended: all splits are at their end, and the other subtasks know.
+	ended bool
 
 	splits []*sourceSplit[T]
 	next   int // the split to poll first
@@ -104,6 +113,14 @@ func SourceHead[T any](s *Subtask, spec SourceSpec[T], out Consumer[T]) {
 	h := &sourceHead[T]{s: s, spec: spec, out: out.One, pending: base.MinTime}
 	h.op = s.operator(spec.UID)
 	h.bad, h.future = sourceRefusers(s, h.op, &spec)
+	if spec.Retries != nil {
+		h.back = &takeBack[T]{h: h}
+	}
+	if spec.Follow {
+		s.Env.Sources.wait(s.Env.Wake)
+	} else {
+		s.Env.Sources.join()
+	}
 	s.src = h
 }
 
@@ -124,6 +141,11 @@ func (h *sourceHead[T]) open(r Restore) error {
 		}
 		if err := h.openSplit(r, sp); err != nil {
 			return fmt.Errorf("source %s: open split %s: %w", h.spec.UID, sp.ID, err)
+		}
+	}
+	if h.back != nil {
+		if err := h.back.open(r); err != nil {
+			return fmt.Errorf("source %s: open the retry stream: %w", h.spec.UID, err)
 		}
 	}
 	crash.At(crash.RecAfterSeek)
@@ -214,14 +236,47 @@ func (h *sourceHead[T]) poll() SourceStatus {
 		}
 	}
 	h.s.Env.Stats.Lag.Store(lag)
-	if open == 0 {
+	if h.back != nil && !h.back.poll(&st) {
+		return st
+	}
+	if h.atEnd(open, lag, &st) {
 		h.emit(true)
+		h.end()
 		st.Ended = true
 		return st
 	}
 	h.emit(!st.More)
 	h.checkIdle()
 	return st
+}
+
+// atEnd says that nothing is left to read: open splits are there, with so many records
+// that wait.
+func (h *sourceHead[T]) atEnd(open int, lag int64, st *SourceStatus) bool {
+	if h.spec.Follow && open > 0 {
+		if !h.s.Env.Sources.none() {
+			return false
+		}
+		if lag < 0 { // not known yet: nothing may come that tells
+			st.Due = min(st.Due, base.AddTime(h.s.Env.Clock.Now(), runOnEvery))
+		}
+		return lag == 0 && !st.More
+	}
+	return open == 0 && (h.back == nil || h.back.drained(st))
+}
+
+// end lets go of what is not read any more and tells the subtasks that wait for it.
+func (h *sourceHead[T]) end() {
+	if h.ended {
+		return
+	}
+	h.ended = true
+	if h.back != nil {
+		h.s.Fail(h.back.close())
+	}
+	if !h.spec.Follow {
+		h.s.Env.Sources.leave()
+	}
 }
 
 // pollSplit reads a batch of one split; false means that the subtask failed.
@@ -387,6 +442,9 @@ func (h *sourceHead[T]) states() []SplitState {
 		sp.state.Watermark = max(sp.tracker.Watermark(), sp.mark)
 		out = append(out, sp.state)
 	}
+	if h.back != nil {
+		out = append(out, h.back.states()...)
+	}
 	crash.At(crash.SrcAfterOffset)
 	return out
 }
@@ -398,6 +456,11 @@ func (h *sourceHead[T]) close() error {
 			if err := sp.reader.Close(); err != nil && first == nil {
 				first = err
 			}
+		}
+	}
+	if h.back != nil {
+		if err := h.back.close(); first == nil {
+			first = err
 		}
 	}
 	return first

@@ -39,6 +39,8 @@ type Env struct {
 	// Splits takes the names of the splits that sources of the deployment read,
 	// for messages; may be nil.
 	Splits *SplitNames
+	// Sources counts the source subtasks of the deployment; may be nil.
+	Sources *SourceCount
 	// Journal is the directory of what operators keep on this machine until a
 	// checkpoint covers it; "" for none.
 	Journal string

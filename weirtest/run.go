@@ -48,6 +48,17 @@ func Source[T any](name string, splits ...string) Option {
 	return func(c *config) { c.sources[name] = newSourceLog[T](splits) }
 }
 
+// SourceDecoder says how a source that Source has replaced, before this option,
+// decodes a record that comes back from the dead letters: the raw bytes of a Malformed
+// record.
+func SourceDecoder[T any](name string, decode func(raw []byte) (T, error)) Option {
+	return func(c *config) {
+		if l, ok := c.sources[name].(*sourceLog[T]); ok {
+			l.decode = decode
+		}
+	}
+}
+
 // Sink makes the job write to the test in place of its sink of that name (within
 // a Scope: the full name). It is an exactly-once sink.
 func Sink[T any](name string) Option {

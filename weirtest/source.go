@@ -2,6 +2,7 @@ package weirtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,12 +36,14 @@ type sourceLog[T any] struct {
 	mu       sync.Mutex
 	splits   map[string]*splitLog[T]
 	released int
+	decode   func([]byte) (T, error) // nil: as records are given
 }
 
 type splitLog[T any] struct {
 	entries []entry[T]
 	end     uint64 // position of the last record or watermark
-	reader  *logReader[T]
+	// readers is what reads it: one, or, of a retry stream, some.
+	readers []*logReader[T]
 }
 
 // entry is what one poll hands over. Every record and watermark of it takes one
@@ -142,9 +145,11 @@ func (l *sourceLog[T]) release(seq int) (ready bool) {
 	l.released = seq
 	var wake []func()
 	for _, sp := range l.splits {
-		if sp.reader != nil && sp.next(seq) != nil {
-			ready = true
-			wake = append(wake, sp.reader.wake)
+		for _, r := range sp.readers {
+			if r.next(seq) != nil {
+				ready = true
+				wake = append(wake, r.wake)
+			}
 		}
 	}
 	l.mu.Unlock()
@@ -158,20 +163,21 @@ func (l *sourceLog[T]) behind() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, sp := range l.splits {
-		if sp.reader != nil && sp.next(l.released) != nil {
-			return true
+		for _, r := range sp.readers {
+			if r.next(l.released) != nil {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// next returns the entry that the split's reader may hand over, or nil.
-func (sp *splitLog[T]) next(released int) *entry[T] {
-	r := sp.reader
-	if r.at == len(sp.entries) || sp.entries[r.at].seq > released {
+// next returns the entry that the reader may hand over, or nil.
+func (r *logReader[T]) next(released int) *entry[T] {
+	if r.at == len(r.split.entries) || r.split.entries[r.at].seq > released {
 		return nil
 	}
-	return &sp.entries[r.at]
+	return &r.split.entries[r.at]
 }
 
 // Kind implements connectors.Source.
@@ -186,6 +192,16 @@ func (l *sourceLog[T]) Splits(context.Context) ([]connectors.Split, error) {
 	return out, nil
 }
 
+// Redecode implements connectors.Redecoder: it decodes what a dead letter has of a
+// Malformed record.
+func (l *sourceLog[T]) Redecode(raw []byte, _ connectors.Limits, v *T) (err error) {
+	if l.decode == nil {
+		return errors.New("the test gives the source no decoder; use the option SourceDecoder")
+	}
+	*v, err = l.decode(raw)
+	return err
+}
+
 // Open implements connectors.Source.
 func (l *sourceLog[T]) Open(_ context.Context, s connectors.Split, after connectors.Position, env connectors.ReaderEnv) (connectors.Reader[T], error) {
 	l.mu.Lock()
@@ -195,7 +211,7 @@ func (l *sourceLog[T]) Open(_ context.Context, s connectors.Split, after connect
 	for r.at < len(sp.entries) && !sp.entries[r.at].end && sp.entries[r.at].last <= after.Offset {
 		r.at++
 	}
-	sp.reader = r
+	sp.readers = append(sp.readers, r)
 	return r, nil
 }
 
@@ -214,7 +230,7 @@ type logReader[T any] struct {
 func (r *logReader[T]) Poll(dst *connectors.Records[T], _ int) (connectors.Poll, error) {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
-	e := r.split.next(r.log.released)
+	e := r.next(r.log.released)
 	if e == nil {
 		return connectors.Poll{}, nil
 	}
@@ -236,7 +252,7 @@ func (r *logReader[T]) Poll(dst *connectors.Records[T], _ int) (connectors.Poll,
 			dst.Append(it.value, it.time, r.pos, it.headers)
 		}
 	}
-	if r.split.next(r.log.released) != nil {
+	if r.next(r.log.released) != nil {
 		r.wake()
 	}
 	return connectors.Poll{}, nil
@@ -260,9 +276,7 @@ func (r *logReader[T]) Lag() int64 {
 func (r *logReader[T]) Close() error {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
-	if r.split.reader == r {
-		r.split.reader = nil
-	}
+	r.split.readers = slices.DeleteFunc(r.split.readers, func(o *logReader[T]) bool { return o == r })
 	return nil
 }
 

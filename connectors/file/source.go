@@ -316,3 +316,16 @@ func (s *Source[T]) compressionOf(name string) Compression {
 	}
 	return Plain
 }
+
+// Redecode implements connectors.Redecoder. Rows of files whose first row names the
+// columns cannot be decoded alone.
+func (s *Source[T]) Redecode(raw []byte, limits connectors.Limits, v *T) error {
+	if s.rows && s.columns == nil {
+		return errors.New("the columns of the row are named in its file")
+	}
+	f, err := s.format(codec.Limits{MaxRecord: limits.MaxRecord, Depth: limits.MaxDepth, Elems: limits.MaxElems})
+	if err != nil {
+		return err
+	}
+	return f.Decode(raw, v)
+}

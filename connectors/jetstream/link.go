@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/weirflow/weir/connectors"
 )
 
 // On makes a source or sink use a server of its own instead of the job's. The
@@ -14,6 +16,18 @@ func On(c Config) ConnOption { return ConnOption{c} }
 
 // ConnOption is an option of Stream and of Publish.
 type ConnOption struct{ cfg Config }
+
+// ServerOf returns the server that a target of this package uses by its option On, to
+// be used for another source or sink, or nil when that is the job's.
+func ServerOf(t connectors.Target) *Config {
+	switch t := t.(type) {
+	case laneTarget:
+		return t.cfg
+	case directTarget:
+		return t.cfg
+	}
+	return nil
+}
 
 // link is the connection of one connector: the job's, or one of its own that is
 // counted. The zero value is the job's.

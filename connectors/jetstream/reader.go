@@ -117,7 +117,7 @@ func (r *reader[T]) stepBlock(dst *connectors.Records[T], it *item, most int) in
 		}
 		if err != nil {
 			err = &base.Error{Code: codec.CodeMalformed, What: "a block message cannot be read", Cause: err}
-			dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: it.seq << blockBits, Raw: r.cut(it.msg.Data), Err: err})
+			dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: it.seq << blockBits, Raw: r.cut(it.msg.Data), Size: len(it.msg.Data), Time: it.time, Err: err})
 			r.advance(it)
 			return 1
 		}
@@ -145,7 +145,7 @@ func (r *reader[T]) stepBlock(dst *connectors.Records[T], it *item, most int) in
 func (r *reader[T]) decode(dst *connectors.Records[T], it *item, pos uint64, data []byte, h *base.Headers) {
 	if r.limit > 0 && len(data) > r.limit {
 		err := &base.Error{Code: codec.CodeLimit, What: "a record of " + strconv.Itoa(len(data)) + " bytes is larger than the limit of " + strconv.Itoa(r.limit)}
-		dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: pos, Raw: r.cut(data), Err: err})
+		dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: pos, Raw: r.cut(data), Size: len(data), Time: it.time, Headers: h, Err: err})
 		return
 	}
 	// The value is decoded in place: T may be large.
@@ -153,7 +153,7 @@ func (r *reader[T]) decode(dst *connectors.Records[T], it *item, pos uint64, dat
 	dst.Append(zero, it.time, pos, h)
 	if err := r.format.Decode(data, &dst.Values[len(dst.Values)-1]); err != nil {
 		drop(dst)
-		dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: pos, Raw: r.cut(data), Err: err})
+		dst.Bad = append(dst.Bad, connectors.BadRecord{Pos: pos, Raw: r.cut(data), Time: it.time, Headers: h, Err: err})
 	}
 }
 

@@ -251,3 +251,12 @@ func (s *source[T]) Open(ctx context.Context, split connectors.Split, after conn
 	r.session = st.start(cur, free)
 	return r, nil
 }
+
+// Redecode implements connectors.Redecoder.
+func (s *source[T]) Redecode(raw []byte, limits connectors.Limits, v *T) error {
+	f, err := resolveFormat[T](s.o.format, codec.Limits{MaxRecord: limits.MaxRecord, Depth: limits.MaxDepth, Elems: limits.MaxElems})
+	if err != nil {
+		return err
+	}
+	return f.Decode(raw, v)
+}

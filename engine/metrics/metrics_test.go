@@ -78,6 +78,7 @@ func full() *job {
 	}
 	op.Figures.New("pattern_late_records_total", "frauds", "").Add(7)
 	op.Figures.New("pattern_changes_refused_total", "frauds", "").Add(3)
+	op.Figures.New("dead_letters_total", "frauds", "WEIR-0702").Add(5)
 	for i, n := range modelFigures {
 		arm := ""
 		if i < 5 {

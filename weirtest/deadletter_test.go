@@ -1,4 +1,4 @@
-package weir_test
+package weirtest_test
 
 import (
 	"errors"
