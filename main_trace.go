@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -62,9 +61,12 @@ or MessagePack, also in blocks.`,
 	return cmd
 }
 
+// defaultNATS is where a NATS server listens unless told otherwise.
+const defaultNATS = "nats://127.0.0.1:4222"
+
 // serverFlags are the flags that name a NATS server that runs already.
 func serverFlags(fl *pflag.FlagSet, c *jetstream.Config) {
-	fl.StringVar(&c.URL, "nats", nats.DefaultURL, "URL of the NATS server; several are separated by commas")
+	fl.StringVar(&c.URL, "nats", defaultNATS, "URL of the NATS server; several are separated by commas")
 	fl.StringVar(&c.Credentials, "nats-creds", "", "file with NATS credentials (.creds)")
 	fl.StringVar(&c.NKey, "nats-nkey", "", "file with an nkey seed")
 	fl.StringVar(&c.Cert, "nats-tls-cert", "", "file with the client certificate (PEM)")
@@ -93,8 +95,12 @@ func (f *traceFlags) run(cmd *cobra.Command, id string) error {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	t := &tracer{nc: nc, id: id, limit: f.limit, payloads: f.payloads}
-	if err := t.search(ctx, f.streams); err != nil {
+	t, err := newTracer(id, f.limit, f.payloads)
+	if err != nil {
+		return err
+	}
+	searched, err := t.search(f.streams).Run(ctx, nc)
+	if err != nil {
 		if ctx.Err() != nil && cmd.Context().Err() == nil {
 			return &base.Error{Code: codeInspect, What: fmt.Sprintf("the search took longer than %v", f.timeout), Where: f.server.String(), Cause: err,
 				Next: "name the streams with --streams, or give it more time with --timeout"}
@@ -104,7 +110,7 @@ func (f *traceFlags) run(cmd *cobra.Command, id string) error {
 	if len(t.found) == 0 {
 		return &base.Error{
 			Code: codeNoTrace, What: fmt.Sprintf("no event has the correlation ID %q", id),
-			Where: fmt.Sprintf("%s, streams: %s", f.server, cmpOr(strings.Join(t.searched, ", "), "none")),
+			Where: fmt.Sprintf("%s, streams: %s", f.server, cmpOr(strings.Join(searched, ", "), "none")),
 			Next:  "check the ID and, with --nats and --streams, where it was looked for; retention may have removed the events",
 		}
 	}

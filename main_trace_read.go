@@ -2,220 +2,81 @@ package weir
 
 import (
 	"bytes"
-	"context"
+	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
-	"time"
-
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/weirflow/weir/connectors/jetstream"
-	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/codec"
 )
 
 const (
 	// maxTraced bounds the events of a trace, maxPayloads the bytes of their payloads.
 	maxTraced   = 1_000_000
 	maxPayloads = 64 << 20
-	// maxDepth is how many parts a subject may have before the correlation ID.
-	maxDepth = 6
 )
 
 // tracer looks for the events of a chain. It keeps those alone, and no payloads unless
 // asked.
 type tracer struct {
-	nc       *nats.Conn
 	id       string
 	limit    int
 	payloads bool
+	// needle is part of every record about the chain; nil when that cannot be said.
+	needle []byte
 
-	searched []string
-	found    []TracedEvent
-	bytes    int
-	cut      bool
+	events  *codec.Codec[Event]
+	letters *codec.Codec[DeadLetterRecord]
+
+	found []TracedEvent
+	bytes int
+	cut   bool
 }
 
-// search goes through the streams; none named are all.
-func (t *tracer) search(ctx context.Context, names []string) error {
-	js, err := natsjs.New(t.nc)
-	if err != nil {
-		return err
+func newTracer(id string, limit int, payloads bool) (*tracer, error) {
+	t := &tracer{id: id, limit: limit, payloads: payloads}
+	// JSON writes some characters in another way; such IDs are looked for by decoding.
+	if quoted, err := json.Marshal(id); err == nil && len(quoted) == len(id)+2 {
+		t.needle = []byte(id)
 	}
-	if len(names) == 0 {
-		list := js.StreamNames(ctx)
-		for name := range list.Name() {
-			if !strings.HasPrefix(name, "KV_") && !strings.HasPrefix(name, "OBJ_") {
-				names = append(names, name)
-			}
-		}
-		if err := list.Err(); err != nil {
-			return &base.Error{Code: codeInspect, What: "the server does not list its streams", Cause: err,
-				Next: "check that JetStream is enabled and that the user may ask for it, or name streams with --streams"}
-		}
-		slices.Sort(names)
+	var err error
+	if t.events, err = codec.For[Event](); err != nil {
+		return nil, err
 	}
-	for _, name := range names {
-		if t.cut {
-			return nil
-		}
-		s, err := js.Stream(ctx, name)
-		if errors.Is(err, natsjs.ErrStreamNotFound) {
-			return &base.Error{Code: codeValue, What: fmt.Sprintf("there is no stream %q", name), Where: "flag --streams"}
-		}
-		if err == nil {
-			t.searched = append(t.searched, name)
-			err = t.stream(ctx, js, s)
-		}
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", name, err)
-		}
-	}
-	return nil
+	t.letters, err = codec.For[DeadLetterRecord]()
+	return t, err
 }
 
-// stream takes the events of the chain from one stream: by their subjects where the
-// stream has them, else by reading it all.
-func (t *tracer) stream(ctx context.Context, js natsjs.JetStream, s natsjs.Stream) error {
-	state := s.CachedInfo().State
-	if state.Msgs == 0 {
-		return nil
+// search is what the tracer looks for in streams; none named are all.
+func (t *tracer) search(streams []string) *jetstream.Search {
+	return &jetstream.Search{
+		Streams: streams, Token: t.id, Each: t.record,
+		TokenOf: func(data []byte) (string, bool) {
+			e, ok := t.event(data)
+			return e.Correlation, ok
+		},
 	}
-	subjects, err := t.subjects(ctx, s)
-	if err != nil {
-		return err
-	}
-	for _, subject := range subjects {
-		if err := t.onSubject(ctx, s, subject); err != nil {
-			return err
-		}
-	}
-	if len(subjects) > 0 {
-		return nil
-	}
-	if apart, err := bySubject(ctx, s, state.FirstSeq); err != nil || apart {
-		return err
-	}
-	return t.scan(ctx, js, s, state.LastSeq)
 }
 
-// subjects are those of the stream that end with the correlation ID.
-func (t *tracer) subjects(ctx context.Context, s natsjs.Stream) ([]string, error) {
-	if strings.ContainsAny(t.id, " .*>\t\r\n") {
-		return nil, nil // it is part of no subject
+// record keeps a record if it is an event of the chain, or a dead letter with one. It
+// reports whether there is room for more.
+func (t *tracer) record(f jetstream.Found) bool {
+	if len(f.Data) == 0 || !bytes.Contains(f.Data, t.needle) {
+		return true
 	}
-	var all []string
-	for depth := range maxDepth + 1 {
-		info, err := s.Info(ctx, natsjs.WithSubjectFilter(strings.Repeat("*.", depth)+t.id))
-		if err != nil {
-			return nil, err
-		}
-		for subject := range info.State.Subjects {
-			if len(all) < t.limit {
-				all = append(all, subject)
-			}
-		}
-	}
-	slices.Sort(all)
-	return all, nil
-}
-
-// onSubject reads all messages on a subject.
-func (t *tracer) onSubject(ctx context.Context, s natsjs.Stream, subject string) error {
-	for seq := uint64(1); !t.cut; {
-		m, err := s.GetMsg(ctx, seq, natsjs.WithGetMsgSubject(subject))
-		if errors.Is(err, natsjs.ErrMsgNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		t.message(s.CachedInfo().Config.Name, m.Sequence, m.Time, m.Header, m.Data)
-		seq = m.Sequence + 1
-	}
-	return nil
-}
-
-// bySubject reports whether the stream's first message is an event on a subject that
-// ends with its correlation ID. Then others of the chain would have been found.
-func bySubject(ctx context.Context, s natsjs.Stream, first uint64) (bool, error) {
-	m, err := s.GetMsg(ctx, first)
-	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	e, ok := decodeEvent(m.Data)
-	return ok && strings.HasSuffix(m.Subject, "."+e.Correlation), nil
-}
-
-// scan reads the stream up to a sequence.
-func (t *tracer) scan(ctx context.Context, js natsjs.JetStream, s natsjs.Stream, last uint64) error {
-	name := s.CachedInfo().Config.Name
-	c, err := js.OrderedConsumer(ctx, name, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverAllPolicy})
-	if err != nil {
-		return err
-	}
-	it, err := c.Messages(natsjs.PullMaxMessages(1000))
-	if err != nil {
-		return err
-	}
-	defer it.Stop()
-	for !t.cut {
-		m, err := it.Next(natsjs.NextContext(ctx))
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		t.message(name, meta.Sequence.Stream, meta.Timestamp, m.Headers(), m.Data())
-		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
-			return nil
-		}
-	}
-	return nil
-}
-
-// message looks at one message, which may be a block of records.
-func (t *tracer) message(stream string, seq uint64, at time.Time, header nats.Header, data []byte) {
-	if len(data) == 0 {
-		return
-	}
-	if quoted, err := json.Marshal(t.id); err == nil && len(quoted) == len(t.id)+2 && !bytes.Contains(data, []byte(t.id)) {
-		return // most messages; an ID that JSON writes in another way is looked for by decoding
-	}
-	where := TracedEvent{Stream: stream, Seq: seq, StoredAt: at.UnixMilli()}
-	if records, err := jetstream.Unblock(data); err == nil {
-		for _, r := range records {
-			t.record(where, r.Data)
-		}
-		return
-	}
-	t.record(where, data)
-}
-
-// record keeps a record if it is an event of the chain, or a dead letter with one.
-func (t *tracer) record(e TracedEvent, data []byte) {
-	event, ok := decodeEvent(data)
-	if ok {
-		e.Event, e.Note = event, note(event)
-	} else if e, ok = deadEvent(e, data, t.id); !ok {
-		return
+	e := TracedEvent{Stream: f.Stream, Seq: f.Seq, StoredAt: f.At.UnixMilli()}
+	var ok bool
+	if e.Event, ok = t.event(f.Data); ok {
+		e.Note = note(e.Event)
+	} else if !t.dead(&e, f.Data) {
+		return true
 	}
 	if e.Correlation != t.id {
-		return
+		return true
 	}
 	if len(t.found) >= t.limit || t.bytes > maxPayloads {
 		t.cut = true
-		return
+		return false
 	}
 	if t.payloads {
 		t.bytes += len(e.Payload)
@@ -223,76 +84,88 @@ func (t *tracer) record(e TracedEvent, data []byte) {
 		e.Payload = nil
 	}
 	t.found = append(t.found, e)
+	return true
 }
 
-// deadEvent makes an event of a dead letter whose record is an event of the chain or
-// has one in it. It is caused by that event.
-func deadEvent(e TracedEvent, data []byte, id string) (TracedEvent, bool) {
+// event reads an Event in JSON or MessagePack.
+func (t *tracer) event(data []byte) (e Event, ok bool) {
+	if len(data) == 0 {
+		return e, false
+	}
+	var err error
+	if data[0] == '{' {
+		err = json.Unmarshal(data, &e)
+	} else {
+		err = t.events.Decode(data, &e)
+	}
+	return e, err == nil && e.ID != "" && e.Correlation != ""
+}
+
+// dead makes an event of a dead letter whose record is an event of the chain or has one
+// in it. It is caused by that event.
+func (t *tracer) dead(e *TracedEvent, data []byte) bool {
 	var d DeadLetterRecord
 	var err error
 	if data[0] == '{' {
 		err = json.Unmarshal(data, &d)
 	} else {
-		err = msgpack.Unmarshal(data, &d)
+		err = t.letters.Decode(data, &d)
 	}
 	if err != nil || d.ID == "" || d.Operator == "" {
-		return e, false
+		return false
 	}
-	in, ok := decodeEvent(d.Raw)
+	in, ok := t.event(d.Raw)
 	if !ok {
-		var tree any
-		if msgpack.Unmarshal(d.Raw, &tree) != nil && json.Unmarshal(d.Raw, &tree) != nil {
-			return e, false
+		if in.ID, ok = t.within(d.Raw); !ok {
+			return false
 		}
-		if in, ok = eventIn(tree, id, 8); !ok {
-			return e, false
-		}
+		in = Event{ID: in.ID, Correlation: t.id}
 	}
 	e.Event = Event{
 		ID: d.ID, Type: "dead-letter", Correlation: in.Correlation, Causation: in.ID, Key: in.Key,
 		At: d.Refused.UnixMilli(), Attempt: d.Attempt,
 	}
-	e.Dead, e.Note = true, fmt.Sprintf("%s of job %s refused %s: %s", d.Operator, d.Job, cmpOr(in.Type, "it"), d.Error)
-	return e, true
+	e.Dead, e.Note = true, fmt.Sprintf("%s of job %s refused %s: %s", d.Operator, d.Job, cmpOr(in.Type, "a record"), d.Error)
+	return true
 }
 
-// eventIn looks for an event of a chain in a decoded record.
-func eventIn(tree any, id string, depth int) (Event, bool) {
-	if depth == 0 {
-		return Event{}, false
+// within looks for an event of the chain within a record in MessagePack, which has the
+// fields of an event in their order, and returns its ID; "" for one in JSON that is
+// damaged.
+func (t *tracer) within(raw []byte) (id string, ok bool) {
+	field := append([]byte("\xaecorrelation_id"), packedString(t.id)...)
+	at := bytes.Index(raw, field)
+	if at < 0 {
+		return "", bytes.Contains(raw, []byte(`"correlation_id"`)) && bytes.Contains(raw, []byte(`"`+t.id+`"`))
 	}
-	switch v := tree.(type) {
-	case map[string]any:
-		text := func(name string) string { s, _ := v[name].(string); return s }
-		if text("correlation_id") == id && text("id") != "" {
-			return Event{ID: text("id"), Type: text("type"), Correlation: id, Key: text("key")}, true
-		}
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			if e, ok := eventIn(v[name], id, depth-1); ok {
-				return e, true
-			}
-		}
-	case []any:
-		for _, x := range v {
-			if e, ok := eventIn(x, id, depth-1); ok {
-				return e, true
-			}
-		}
+	start := bytes.LastIndex(raw[:at], []byte("\xa2id"))
+	if start < 0 {
+		return "", true
 	}
-	return Event{}, false
+	return unpackString(raw[start+3 : at]), true
 }
 
-// decodeEvent reads an Event in JSON or MessagePack.
-func decodeEvent(data []byte) (e Event, ok bool) {
-	if len(data) == 0 {
-		return e, false
+// packedString is a string in MessagePack.
+func packedString(s string) []byte {
+	switch n := len(s); {
+	case n < 32:
+		return append([]byte{0xa0 | byte(n)}, s...)
+	case n < 1<<8:
+		return append([]byte{0xd9, byte(n)}, s...)
+	default:
+		return append(binary.BigEndian.AppendUint16([]byte{0xda}, uint16(min(n, 1<<16-1))), s...)
 	}
-	if data[0] == '{' {
-		err := json.Unmarshal(data, &e)
-		return e, err == nil && e.ID != "" && e.Correlation != ""
+}
+
+// unpackString is the string of less than 256 bytes at the start of b, "" if there is none.
+func unpackString(b []byte) string {
+	switch {
+	case len(b) > 0 && b[0]&0xe0 == 0xa0 && len(b) > int(b[0]&0x1f):
+		return string(b[1 : 1+int(b[0]&0x1f)])
+	case len(b) > 1 && b[0] == 0xd9 && len(b) > 1+int(b[1]):
+		return string(b[2 : 2+int(b[1])])
 	}
-	err := msgpack.Unmarshal(data, &e)
-	return e, err == nil && e.ID != "" && e.Correlation != ""
+	return ""
 }
 
 // note says what a control event wants.

@@ -77,7 +77,7 @@ func traceServer(t *testing.T) string {
 		sendJSON("all", thought)
 		sendJSON(asked.Subject("t"), asked)
 		blocks = append(blocks, retry)
-		raw, err := msgpack.Marshal(map[string]any{"query": map[string]any{"event": map[string]any{"id": thought.ID, "type": "thought", "correlation_id": thought.Correlation}}})
+		raw, err := msgpack.Marshal(struct{ Query Attempt }{Attempt{thought, 1, thought.ID}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestTrace(t *testing.T) {
 		"2 03:04:06.000 1.000 s 1 1 retry-requested BLOCKS 1 think: attempt 2 not before 03:04:07.000, because of: 503 [31m",
 		"3 03:04:08.000 2.000 s 2 2 thought ALL 16",
 		"4 03:04:09.000 1.000 s 3 1 step-failed ALL 15 tell: given up after attempt 1 (permanent): no channel",
-		"5 03:04:15.000 7.000 s 3 0 dead-letter DEAD 8 op of job j refused thought: WEIR-1: bad",
+		"5 03:04:15.000 7.000 s 3 0 dead-letter DEAD 8 op of job j refused a record: WEIR-1: bad",
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("got\n%s", out)
@@ -145,7 +145,7 @@ func TestTrace(t *testing.T) {
 		{[]string{"c-77"}, ExitFailed, "error WEIR-0230: no event has the correlation ID \"c-77\""},
 		{[]string{"c-77"}, ExitFailed, "streams: ALL, ASKED, BLOCKS, DEAD, EMPTY, OTHER"},
 		{[]string{"c 7.*"}, ExitFailed, "WEIR-0230"},
-		{[]string{"c-7", "--streams", "NONE"}, ExitUsage, "there is no stream \"NONE\""},
+		{[]string{"c-7", "--streams", "NONE"}, ExitFailed, "there is no stream \"NONE\""},
 		{[]string{"c-7", "--limit", "0"}, ExitUsage, "flag --limit"},
 		{nil, ExitUsage, "which chain?"},
 	} {
