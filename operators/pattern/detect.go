@@ -420,13 +420,13 @@ func (n *Detector[K, T, R, TO]) found(id string, out *Output[T]) {
 	k := n.cur.key
 	for i := range out.Matches {
 		m := &out.Matches[i]
-		n.begin(id, m.At, m.ByTime)
+		n.begin(m.At, m.ByTime)
 		n.hold(n.cur.hash, m.At)
 		n.spec.Select(k, id, m, n.emit)
 	}
 	for i := range out.Timeouts {
 		t := &out.Timeouts[i]
-		n.begin(id, t.Ended, true)
+		n.begin(t.Ended, true)
 		n.hold(n.cur.hash, t.Ended)
 		n.spec.Timeout(k, id, t, n.emits)
 	}
@@ -434,10 +434,10 @@ func (n *Detector[K, T, R, TO]) found(id string, out *Output[T]) {
 
 // begin sets the metadata of what is emitted next. Its origin is the same in every
 // replay: the operator, the time, the key, the pattern, and a running number.
-func (n *Detector[K, T, R, TO]) begin(id string, at int64, byTime bool) {
-	n.at, n.byTime = at, base.Mix(base.HashString(id), 0)
+func (n *Detector[K, T, R, TO]) begin(at int64, byTime bool) {
+	n.at, n.byTime = at, base.Mix(n.set.from.hash, 0)
 	if byTime {
-		n.byTime = base.Mix(base.HashString(id), 1)
+		n.byTime = base.Mix(n.set.from.hash, 1)
 	}
 	n.meta.Hash = n.cur.hash
 	n.meta.Origin = base.Origin{Split: n.hash, Pos: uint64(at)}

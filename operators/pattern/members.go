@@ -21,7 +21,7 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 		return fmt.Errorf("pattern %s: %w", id, err)
 	}
 	s.fold()
-	m := &member[T]{id: id, opts: opts, m: newMatcher(prog, s.eval), leads: prog.leads()}
+	m := &member[T]{id: id, hash: base.HashString(id), opts: opts, m: newMatcher(prog, s.eval), leads: prog.leads()}
 	m.concerns, m.quiet = prog.concerns()
 	old := s.member(id)
 	switch {
@@ -37,7 +37,7 @@ func (s *Set[T]) put(id string, p *Pattern[T], opts []Option, gen *uint64) error
 	if old != nil {
 		m.follow(old)
 	}
-	if m.tag = base.Mix(base.HashString(id), prog.shape); m.gen > 0 {
+	if m.tag = base.Mix(m.hash, prog.shape); m.gen > 0 {
 		m.tag = base.Mix(m.tag, m.gen)
 	}
 	s.drop(id)

@@ -46,7 +46,8 @@ type Set[T any] struct {
 	todo  []int
 	runs  []run[T]
 	final link[T]
-	added bool // the key has runs in more patterns, not in order yet
+	from  *member[T] // whose output the sink is given
+	added bool       // the key has runs in more patterns, not in order yet
 }
 
 // member is one pattern of a set.
@@ -64,6 +65,7 @@ type member[T any] struct {
 	open, left, whole, spared int64
 	id                        string
 	held                      int64
+	hash                      uint64 // of id
 	seen                      uint64 // the event that has been given to it
 	// gen tells patterns apart that had the id one after another; tag is of id, shape
 	// and gen.
@@ -371,6 +373,7 @@ func (s *Set[T]) touch(m *member[T]) {
 
 func (s *Set[T]) flush(m *member[T], sink Sink[T]) {
 	if len(s.out.Matches) > 0 || len(s.out.Timeouts) > 0 {
+		s.from = m
 		sink(m.id, &s.out)
 		s.out.Reset()
 	}
