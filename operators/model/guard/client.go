@@ -30,6 +30,8 @@ type Client[In, Out any] struct {
 	counts    counters
 	// paused is the monotonic time until which the model takes no calls.
 	paused atomic.Int64
+	// fresh is the monotonic time until which any call may have been made before.
+	fresh int64
 
 	rngMu sync.Mutex
 	rng   *rand.Rand
@@ -66,6 +68,7 @@ func Wrap[In, Out any](inner model.Client[In, Out], p Policy, opts ...Option[In,
 	c.budgets = newBudgets(p.Budgets, c.clock)
 	c.meter.prices = p.Prices
 	c.paused.Store(c.clock.Mono())
+	c.fresh = c.clock.Mono() + int64(p.ReconcileFor)
 	c.retries = newShare(p.Retry.Ratio, p.Retry.Min, p.Retry.Window, c.clock.Mono())
 	c.hedges = newShare(p.Hedge.Ratio, 0, time.Minute, c.clock.Mono())
 	if c.cacheKey != nil {
@@ -179,8 +182,9 @@ func unanswered[In, Out any](jobs []*job[In, Out]) []*job[In, Out] {
 // not answered. ctx ends at the monotonic time end.
 func (c *Client[In, Out]) ask(ctx context.Context, jobs []*job[In, Out], end int64) []*job[In, Out] {
 	var again []*job[In, Out]
+	fresh := c.clock.Mono() < c.fresh
 	for _, j := range jobs {
-		if j.call.Attempt > 1 {
+		if fresh || j.call.Attempt > 1 {
 			again = append(again, j)
 		}
 	}

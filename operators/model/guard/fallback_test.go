@@ -272,3 +272,22 @@ func TestStatsWhileCallsAreMade(t *testing.T) {
 		}
 	})
 }
+
+// TestReconcilerAtTheStart: for a while every call may be one from before a crash.
+func TestReconcilerAtTheStart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &fake{do: answers}
+		var about []int
+		c := wrap(t, f, Policy{Name: "m", ReconcileFor: 10 * time.Second}, Reconcile(func(_ context.Context, c call) (result, bool, error) {
+			about = append(about, c.In)
+			return result{Out: "from before"}, c.In == 1, nil
+		}))
+		first := invokeOK(t, c, 1)
+		second := invokeOK(t, c, 2)
+		time.Sleep(10 * time.Second)
+		third := invokeOK(t, c, 1)
+		if first[0].Out != "from before" || second[0].Out != "2" || third[0].Out != "1" || len(about) != 2 || f.requests() != 2 {
+			t.Errorf("%+v %+v %+v, asked about %v, %d requests", first, second, third, about, f.requests())
+		}
+	})
+}

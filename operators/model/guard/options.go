@@ -34,7 +34,8 @@ type link[In, Out any] struct {
 type Reconciler[In, Out any] func(ctx context.Context, call model.Call[In]) (res model.Result[Out], happened bool, err error)
 
 // Reconcile asks r about calls whose outcome is Unknown, and before anything else
-// about those that come with an Attempt above 1: they were made before a restart.
+// about those that may have been made before a restart: those that come with an Attempt
+// above 1, and all for the time of Policy.ReconcileFor.
 func Reconcile[In, Out any](r Reconciler[In, Out]) Option[In, Out] {
 	return func(o *options[In, Out]) { o.reconciler = r }
 }

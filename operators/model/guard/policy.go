@@ -37,6 +37,11 @@ type Policy struct {
 	Budgets           Budgets
 	Prices            Prices
 	Cache             CacheBounds
+	// ReconcileFor is for how long, from Wrap on, the reconciler is asked about every
+	// call before it is made: a call that was under way when the process died, and whose
+	// record had come after the last checkpoint, comes again as a new one. As long as it
+	// takes the job to catch up with what it had read before is enough. 0: no time.
+	ReconcileFor time.Duration
 	// Seed seeds the jitter; 0 takes a random one.
 	Seed uint64
 }
@@ -206,6 +211,7 @@ func (p Policy) check(clients int) error {
 	}
 	positive("AttemptTimeout", p.AttemptTimeout)
 	positive("Deadline", p.Deadline)
+	demand(p.ReconcileFor >= 0, "ReconcileFor is %v", p.ReconcileFor)
 	demand(p.FallbackTimeout >= 0, "FallbackTimeout is %v", p.FallbackTimeout)
 	demand(p.Deadline <= 0 || time.Duration(clients)*p.FallbackTimeout < p.Deadline,
 		"%d fallbacks of FallbackTimeout %v leave nothing of the deadline of %v", clients, p.FallbackTimeout, p.Deadline)

@@ -116,8 +116,13 @@ func New[In, Out any](e Endpoint, codec Codec[In, Out]) (*Client[In, Out], error
 // Close closes connections that are not in use.
 func (c *Client[In, Out]) Close() { c.rest.Close() }
 
-// Invoke implements model.Client by one request.
+// Invoke implements model.Client by one request; when the server refuses it with 400,
+// 413 or 422, the bad rows are found by sending halves.
 func (c *Client[In, Out]) Invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
+	return rest.Split(ctx, calls, c.invoke)
+}
+
+func (c *Client[In, Out]) invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
 	results := make([]model.Result[Out], len(calls))
 	rows := make([]*In, len(calls))
 	for i := range calls {

@@ -21,6 +21,11 @@ type Embeddings[In, Out any] struct {
 	// the server is asked for, which not all models can do. 0: as many as the first.
 	Dimensions int
 	Shorten    bool
+	// KeyEach sends the idempotency key of each text in a header of its own, in their
+	// order, instead of one key for all of them, which is another one when the texts are
+	// put together in another way. That is some 80 bytes for each, and servers and
+	// proxies take 8 to 64 KiB of headers.
+	KeyEach bool
 }
 
 // EmbeddingsClient asks for embeddings. It implements model.Client.
@@ -48,9 +53,14 @@ func NewEmbeddings[In, Out any](e Endpoint, what Embeddings[In, Out]) (*Embeddin
 // Close closes connections that are not in use.
 func (c *EmbeddingsClient[In, Out]) Close() { c.rest.Close() }
 
-// Invoke implements model.Client by one request for all calls. The tokens that the
+// Invoke implements model.Client by one request for all calls; when the server refuses
+// it with 400, 413 or 422, the bad texts are found by sending halves. The tokens that the
 // server counts are divided among the results by the length of their texts.
 func (c *EmbeddingsClient[In, Out]) Invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
+	return rest.Split(ctx, calls, c.invoke)
+}
+
+func (c *EmbeddingsClient[In, Out]) invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
 	results := make([]model.Result[Out], len(calls))
 	texts := make([]string, 0, len(calls))
 	keys := make([]string, 0, len(calls))
@@ -114,7 +124,7 @@ func (c *EmbeddingsClient[In, Out]) embed(ctx context.Context, texts, keys []str
 	if err != nil {
 		return nil, nil, rest.Permanent(err, "the texts have no form in JSON")
 	}
-	if body, err = c.rest.Do(ctx, rest.Request{Path: "embeddings", Body: body, Keys: keys}); err != nil {
+	if body, err = c.rest.Do(ctx, rest.Request{Path: "embeddings", Body: body, Keys: keys, KeyEach: c.what.KeyEach}); err != nil {
 		return nil, nil, err
 	}
 	var a embeddings

@@ -5,8 +5,14 @@
 //		tfserving.Endpoint{URL: "https://models.example.com", Model: "churn", Label: "stable"},
 //		tfserving.Codec[Features, float64]{Instance: func(f *Features) any { return f.Row() }})
 //
-// Each Invoke is one request, with an instance for each call. The header
-// Idempotency-Key has the key of the call, or a hash of all keys when there are several.
+// Each Invoke is one request, with an instance for each call. When the server refuses it
+// with 400, 413 or 422, the bad instances are found by sending halves.
+//
+// # Idempotency keys
+//
+// The header Idempotency-Key has the key of the call, or a hash of all keys when there
+// are several: another one when the calls are put together in another way, as after a
+// failure of some. With Endpoint.KeyEach the header comes once for each call.
 //
 // # Not here
 //
@@ -35,6 +41,10 @@ type Endpoint struct {
 	Signature string
 	// Access says how the server may be reached.
 	Access model.Access
+	// KeyEach sends the idempotency key of each call of a batch in a header of its own,
+	// in their order. That is some 80 bytes for each, and servers and proxies take 8 to
+	// 64 KiB of headers.
+	KeyEach bool
 }
 
 // Codec turns inputs into instances and predictions into those of the job.
@@ -99,9 +109,13 @@ func New[In, Out any](e Endpoint, codec Codec[In, Out]) (*Client[In, Out], error
 // Close closes connections that are not in use.
 func (c *Client[In, Out]) Close() { c.rest.Close() }
 
-// Invoke implements model.Client by one request. The server does not say which
-// version has answered: that of results is the endpoint's.
+// Invoke implements model.Client by one request, unless the server refuses that. The
+// server does not say which version has answered: that of results is the endpoint's.
 func (c *Client[In, Out]) Invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
+	return rest.Split(ctx, calls, c.invoke)
+}
+
+func (c *Client[In, Out]) invoke(ctx context.Context, calls []model.Call[In]) ([]model.Result[Out], error) {
 	results := make([]model.Result[Out], len(calls))
 	var instances []json.RawMessage
 	var keys []string
@@ -141,7 +155,7 @@ func (c *Client[In, Out]) predict(ctx context.Context, instances []json.RawMessa
 	if err != nil {
 		return nil, rest.Permanent(err, "the request has no form in JSON")
 	}
-	if body, err = c.rest.Do(ctx, rest.Request{Path: c.path, Body: body, Keys: keys}); err != nil {
+	if body, err = c.rest.Do(ctx, rest.Request{Path: c.path, Body: body, Keys: keys, KeyEach: c.endpoint.KeyEach}); err != nil {
 		return nil, err
 	}
 	var answer struct {

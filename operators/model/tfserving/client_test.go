@@ -1,12 +1,14 @@
 package tfserving_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,9 +138,54 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.Invoke(t.Context(), calls(1, 2))
+		results, err := c.Invoke(t.Context(), calls(1, 2))
+		if test.status == 400 && err == nil { // each was refused by itself
+			err = results[1].Err
+		}
 		t.Run(name, func(t *testing.T) { wantFailure(t, err, test.kind, test.says) })
 		c.Close()
+	}
+}
+
+// TestOneBadInstance: the others have their results, and each its key.
+func TestOneBadInstance(t *testing.T) {
+	keys := map[string]int{}
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Instances []int }
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		if got := r.Header.Values("Idempotency-Key"); len(got) != len(body.Instances) {
+			t.Errorf("%d keys for %d instances", len(got), len(body.Instances))
+		}
+		for _, k := range r.Header.Values("Idempotency-Key") {
+			keys[k]++
+		}
+		if slices.Contains(body.Instances, 13) {
+			http.Error(w, `{"error":"no thirteens"}`, http.StatusBadRequest)
+			return
+		}
+		json.NewEncoder(w).Encode(map[string]any{"predictions": body.Instances})
+	})
+	c, err := tfserving.New(tfserving.Endpoint{URL: url, Model: "m", Access: loopback, KeyEach: true}, tfserving.Codec[int, int]{Instance: func(in *int) any { return *in }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := calls(10, 11, 12, 13, 14, 15, 16)
+	results, err := c.Invoke(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if in[i].In == 13 {
+			wantFailure(t, r.Err, model.Permanent, "no thirteens")
+		} else if r.Err != nil || r.Out != in[i].In {
+			t.Errorf("%+v for %d", r, in[i].In)
+		}
+	}
+	if len(keys) != len(in) {
+		t.Errorf("%d keys", len(keys))
 	}
 }
 

@@ -156,8 +156,10 @@ type Request struct {
 	// escaped.
 	Method, Path string
 	Body         []byte
-	// Keys are the idempotency keys of the calls in the request.
-	Keys []string
+	// Keys are the idempotency keys of the calls in the request. They go into one header,
+	// or with KeyEach into one for each.
+	Keys    []string
+	KeyEach bool
 	// Accept is the type of the answer; "" is JSON.
 	Accept string
 }
@@ -251,6 +253,9 @@ func (c *Client) request(ctx context.Context, r *Request) (req *http.Request, se
 		// In this spelling, which means the same, the transport does not take it as
 		// leave to repeat what it has sent.
 		req.Header["idempotency-key"] = []string{HeaderKey(r.Keys)}
+		if r.KeyEach {
+			req.Header["idempotency-key"] = headerKeys(r.Keys)
+		}
 	}
 	if c.access.Secret.IsZero() {
 		return req, "", nil
@@ -280,6 +285,15 @@ func HeaderKey(keys []string) string {
 		h.Write([]byte(k))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// headerKeys is HeaderKey for each key by itself.
+func headerKeys(keys []string) []string {
+	out := make([]string, len(keys))
+	for i := range keys {
+		out[i] = HeaderKey(keys[i : i+1])
+	}
+	return out
 }
 
 func plain(s string) bool {
