@@ -193,3 +193,50 @@ func TestEvents(t *testing.T) {
 		t.Errorf("a number as a text: %v", err)
 	}
 }
+
+// TestDeadLettersOfAChain: what is given up is one dead letter, through a crash; sent
+// back, it is tried once more, and given up again.
+func TestDeadLettersOfAChain(t *testing.T) {
+	bad := weir.OnError(weir.DeadLetter)
+	job := weir.NewJob("chain", func(j *weir.Job) {
+		in := weir.From(j, "events", memory.NewSource[weir.Event](), weir.ProcessingTime[weir.Event]())
+		retries := weir.From(j, "retries", memory.NewSource[weir.Event](), weir.ProcessingTime[weir.Event]())
+		failed := weir.Map(weir.Attempts(in, retries, "think", bad).Stream, "fail", failing)
+		weir.To(weir.RetryOrGiveUp(failed, "think", weir.RetryPolicy{Attempts: 1, DeadLetters: true}), "control", memory.NewSink[weir.Event]().Sink())
+		weir.DeadLetters(j, "dead", memory.NewSink[weir.DeadLetterRecord]().Sink())
+	})
+	run := weirtest.New(t, job, weirtest.Source[weir.Event]("events"), weirtest.Source[weir.Event]("retries"), weirtest.Source[weir.DeadLetterRetry]("dead-retries"),
+		weirtest.Sink[weir.Event]("control"), weirtest.Sink[weir.DeadLetterRecord]("dead"))
+	control := func(n int) weir.Event {
+		t.Helper()
+		all := weirtest.Collect[weir.Event](run, "control")
+		if len(all) != n {
+			t.Fatalf("%d control events, want %d: %+v", len(all), n, all)
+		}
+		return all[n-1]
+	}
+	letters := func(n int) weir.DeadLetterRecord {
+		t.Helper()
+		all := weirtest.Collect[weir.DeadLetterRecord](run, "dead")
+		if len(all) != n || all[n-1].Operator != "think/given-up" || all[n-1].Code != weir.CodeEvent {
+			t.Fatalf("%d dead letters, want %d: %+v", len(all), n, all)
+		}
+		return all[n-1]
+	}
+	run.Do(weirtest.Into("events", weirtest.At(chainStart, chainEvent(t, "a"))), weirtest.Checkpoint(), weirtest.Crash(), weirtest.Restore(2))
+	gone := control(1)
+	if gone.Type != weir.StepFailedType {
+		t.Fatalf("%+v", gone)
+	}
+	run.Do(weirtest.Into("dead-retries", weirtest.At(chainStart, weir.RetryOf(letters(1)))), weirtest.Checkpoint())
+	again := control(2)
+	r, err := weir.EventPayload[weir.RetryRequested](again)
+	if err != nil || again.Type != weir.RetryRequestedType || again.Causation != gone.ID || r.Attempt != 2 || r.Step != "think" || r.Event.Correlation != "a" {
+		t.Fatalf("%+v, %+v, %v", again, r, err)
+	}
+	run.Do(weirtest.Into("retries", weirtest.At(chainStart, again)), weirtest.Checkpoint())
+	if last := control(3); last.Type != weir.StepFailedType || last.Attempt != 2 || last.Causation != again.ID || last.ID == gone.ID {
+		t.Fatalf("%+v", last)
+	}
+	letters(2)
+}

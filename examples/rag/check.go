@@ -169,6 +169,9 @@ func (c *check) live(ctx context.Context, port int) error {
 	failed := stats.Calls - stats.Outcomes[fakemodel.OK]
 	c.printf("model: %d requests, %d of them failed (%.1f %%); %d idempotency keys, %d of them worked on twice",
 		stats.Calls, failed, 100*float64(failed)/float64(max(stats.Calls, 1)), stats.Keys, stats.ProcessedAgain)
+	if err := c.sendBack(ctx); err != nil {
+		return err
+	}
 	if err := errors.Join(extra.stop(), chain.stop()); err != nil {
 		return err
 	}
@@ -310,6 +313,47 @@ func (c *check) addStep(ctx context.Context, chain *process) (*process, error) {
 	last, err := c.ended(ctx)
 	c.printf("step moderate added while %d more prompts ended; the others went on: %s", last-first, after)
 	return extra, err
+}
+
+// sendBack lets the model answer everything, sends back the dead letters of generate, and
+// waits until the prompts that were given up have their answers.
+func (c *check) sendBack(ctx context.Context) error {
+	if c.script.poison == 0 {
+		return nil
+	}
+	if err := c.model.SetScript(fakemodel.Script{}); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, c.exe, "dlq", "retry", "--job", "generate", "--all", "--nats", c.url)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), c.env...), c.out, c.out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("dlq retry: %w", err)
+	}
+	want := c.script.prompts + c.script.poison
+	if err := c.until(ctx, "the prompts that were sent back to end", func(ctx context.Context) (int, bool, error) {
+		n, err := chains(ctx, c.js, notified)
+		return n, n >= want, err
+	}); err != nil {
+		return err
+	}
+	events, err := readAll(ctx, c.js, notified)
+	if err != nil {
+		return err
+	}
+	got := map[string]bool{}
+	for _, e := range events {
+		got[e.Correlation] = true
+	}
+	for i := range c.script.total() {
+		if c.script.kind(i) != undeliverable && !got[correlation(i)] {
+			return fmt.Errorf("%s was sent back and has no answer", correlation(i))
+		}
+	}
+	if len(events) != want || len(got) != want {
+		return fmt.Errorf("%d notifications of %d chains, not %d", len(events), len(got), want)
+	}
+	c.printf("%d dead letters sent back, each answered once", c.script.poison)
+	return nil
 }
 
 func freePort() (int, error) {
