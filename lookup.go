@@ -24,8 +24,8 @@ type Found[Q, V any] = lookup.Found[Q, V]
 //
 // Records of a key go on in the order in which they came, placed by the key that they
 // had. What is found is what the table holds when the question comes there: of records
-// and changes of the table that are under way at once, none is first. Event time is the
-// least of the records' and the table's. state.TTL bounds the table.
+// and changes of the table that are under way at once, none is first. The table does not
+// hold event time back. state.TTL bounds it.
 //
 // Features of several keys that the record itself is about, such as the user's and the
 // merchant's of a payment, are RollingBy's: there the record counts, and nothing races.
@@ -111,7 +111,8 @@ func (b *lookupBuild[K, T, Q, V]) answers(carried Stream[lookup.Carried[T, Q]], 
 		return built
 	}
 	hash := func(m message) placed { return placed(b.table.codec.Hash(m.Key)) }
-	byHash(values, c, values.uid, b.where, hash).attach(once)
+	byKey := operators.Partition{Kind: operators.ByHash, Timeless: true} // as the table is placed already
+	exchange(values, c, values.uid, byKey, b.where, nil).attach(once)
 	byHash(asked, c, asked.uid, b.where, hash).attach(once)
 	keyed := KeyedStream[Q, message]{Stream: both, key: func(m message) Q { return m.Key }, codec: b.table.codec}
 	answers := addProcess(b.where, "table", keyed, "table", func() KeyedProcess[Q, message, lookup.Answer[V]] { return &lookupTable[Q, V]{opts: opts} }, nil)

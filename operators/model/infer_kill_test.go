@@ -24,6 +24,7 @@ import (
 	"github.com/weirflow/weir"
 	"github.com/weirflow/weir/connectors/file"
 	"github.com/weirflow/weir/connectors/generator"
+	"github.com/weirflow/weir/internal/codec"
 	"github.com/weirflow/weir/operators/model"
 )
 
@@ -66,9 +67,14 @@ func killJob(url, dir string, records int) weir.JobSpec {
 		items := weir.From(j, "items", src, weir.ProcessingTime[item]())
 		by := weir.KeyBy(items, "by-key", func(i item) string { return i.ID[:1] })
 		failed := weir.NewTag[model.Failed[item]]("failed")
-		asked := weir.Infer(by, "ask", func(model.Env) (model.Client[string, answer], error) { return &httpModel{url: url}, nil },
+		arm := func(e model.Env) (model.Client[string, answer], error) {
+			return &httpModel{url: url + "/" + e.Arm}, nil
+		}
+		asked := weir.InferRouted(by, "ask", weir.Arms[string, answer]{"canary": arm, "stable": arm}, canary(1, 5000),
 			func(i item) string { return i.ID },
-			func(i item, r model.Result[answer]) outcome { return outcome{ID: i.ID, Text: r.Out.Text, N: i.N} },
+			func(i item, r model.Result[answer]) outcome {
+				return outcome{ID: i.ID, Text: r.Out.Text, N: i.N, Asked: r.Asked}
+			},
 			weir.FailuresTo(failed), weir.CallsInFlight(killCapacity))
 		weir.To(asked, "out", file.WriteJSONL[outcome](filepath.Join(dir, "out")))
 		weir.To(weir.SideOutput(asked, failed), "failures", file.WriteJSONL[model.Failed[item]](filepath.Join(dir, "failures")))
@@ -114,6 +120,7 @@ type server struct {
 
 type seen struct {
 	in    string
+	arm   string
 	run   int
 	began time.Time
 	ended time.Time // zero: the answer was not written
@@ -127,7 +134,7 @@ func (s *server) serve(run *atomic.Int64) http.Handler {
 		}
 		key := r.Header.Get("Idempotency-Key")
 		s.mu.Lock()
-		c := &seen{in: string(in), run: int(run.Load()), began: time.Now()}
+		c := &seen{in: string(in), arm: strings.TrimPrefix(r.URL.Path, "/"), run: int(run.Load()), began: time.Now()}
 		s.calls[key] = append(s.calls[key], c)
 		s.total++
 		n := len(s.calls[key])
@@ -155,7 +162,8 @@ func (s *server) serve(run *atomic.Int64) http.Handler {
 // TestInferSurvivesKills kills a job again and again, and starts it at another
 // parallelism each time. A call is repeated only if it was in flight at a kill: it had
 // not returned, or its answer had come so shortly before that it was not in the
-// journal. Of those there can be no more than the operator has in flight.
+// journal. Of those there can be no more than the operator has in flight. And a key
+// stays on its arm.
 func TestInferSurvivesKills(t *testing.T) {
 	t.Logf("seed %d", *killSeed)
 	rnd := rand.New(rand.NewPCG(*killSeed, 2))
@@ -221,12 +229,18 @@ func (s *server) check(t *testing.T, killed []time.Time, inFlight []int, records
 		t.Errorf("%d idempotency keys for %d records", len(s.calls), records)
 	}
 	repeated := make([]int, len(killed))
+	keys, _ := codec.KeyFor[string]()
+	arms := map[string]bool{}
 	for key, calls := range s.calls {
+		if share, _ := canary(1, 5000).Pick(model.Bucket("ask", keys.Hash(calls[0].in[:1]))); calls[0].arm != share.Arm || !strings.HasSuffix(key, "/"+share.Arm) {
+			t.Errorf("%s went to the arm %s, with the key %s", calls[0].in, calls[0].arm, key)
+		}
+		arms[calls[0].arm] = true
 		for i := 1; i < len(calls); i++ {
 			before, c := calls[i-1], calls[i]
 			switch {
-			case c.in != before.in:
-				t.Errorf("%s is the key of %s and of %s", key, before.in, c.in)
+			case c.in != before.in || c.arm != before.arm:
+				t.Errorf("%s is the key of %s to %s and of %s to %s", key, before.in, before.arm, c.in, c.arm)
 			case c.run == before.run:
 				t.Errorf("%s: called twice in run %d", c.in, c.run)
 			case !before.ended.IsZero() && before.ended.Before(killed[before.run].Add(-slack)):
@@ -234,6 +248,9 @@ func (s *server) check(t *testing.T, killed []time.Time, inFlight []int, records
 			}
 			repeated[before.run]++
 		}
+	}
+	if len(arms) != 2 {
+		t.Errorf("all keys are on the arm %v; the test says little", arms)
 	}
 	t.Logf("%d calls for %d records; repeated after each kill: %v", s.total, records, repeated)
 	for i, n := range repeated {

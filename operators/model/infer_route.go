@@ -25,6 +25,7 @@ type choice struct {
 // route is the routing in effect.
 type route[T, In, Out any] struct {
 	Routing
+	salt    uint64
 	arms    []int // the arms of the routing, as indices of the operator's arms
 	shadows []int
 	queued  []Routing
@@ -46,7 +47,7 @@ func (n *infer[T, In, Out, O]) armNames() []string {
 // follow puts a valid routing into effect.
 func (n *infer[T, In, Out, O]) follow(r Routing) {
 	names := n.armNames()
-	n.route.Routing = r
+	n.route.Routing, n.route.salt = r, saltOf(n.spec.UID)
 	n.route.arms, n.route.shadows = nil, nil
 	for _, a := range r.Arms {
 		n.route.arms = append(n.route.arms, slices.Index(names, a.Arm))
@@ -64,7 +65,7 @@ func (n *infer[T, In, Out, O]) choose(hash uint64) choice {
 	if !n.routed() {
 		return choice{weight: FullWeight}
 	}
-	i := n.route.pick(Bucket(n.spec.UID, hash))
+	i := n.route.pick(bucket(n.route.salt, hash))
 	if i < 0 { // no routing comes into effect that leaves a bucket out
 		panic(fmt.Sprintf("the routing %+v has no arm for a key", n.route.Routing))
 	}
@@ -142,7 +143,9 @@ func (n *infer[T, In, Out, O]) valid(r Routing) error {
 }
 
 func (n *infer[T, In, Out, O]) refuse(r Routing, why error) {
-	n.figs.refused.Add(1)
+	if n.figs.refused != nil {
+		n.figs.refused.Add(1)
+	}
 	n.s.Env.Logger.Warn("a routing of a model is refused", "operator", n.spec.UID, "error", &base.Error{
 		Code: "WEIR-0733", What: fmt.Sprintf("the routing of version %d does not come into effect", r.Version), Where: "operator " + n.spec.UID, Cause: why,
 		Next: "correct it and send it again, with a version above the one in effect",

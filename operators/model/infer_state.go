@@ -17,6 +17,7 @@ import (
 // write it.
 func (n *infer[T, In, Out, O]) Barrier(e base.Epoch) error {
 	n.cut()
+	n.reroute()
 	n.epoch = e
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -35,7 +36,6 @@ func (n *infer[T, In, Out, O]) Barrier(e base.Epoch) error {
 	if n.log != nil {
 		n.log.Barrier(e)
 	}
-	n.reroute()
 	return nil
 }
 

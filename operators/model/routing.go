@@ -71,8 +71,14 @@ func Everything(arm string) Routing {
 // is the key's hash, which also places the key on a subtask; the bucket does not depend
 // on where that is.
 func Bucket(operator string, hash uint64) uint32 {
-	return uint32(base.Mix(base.HashString("arm of "+operator), hash) % FullWeight)
+	return bucket(saltOf(operator), hash)
 }
+
+// saltOf makes the buckets of an operator its own. It must not change, nor must bucket:
+// keys would change their arms.
+func saltOf(operator string) uint64 { return base.HashString("arm of " + operator) }
+
+func bucket(salt, hash uint64) uint32 { return uint32(base.Mix(salt, hash) % FullWeight) }
 
 // Pick returns the share that a bucket belongs to: the first one with which the sum of
 // the weights exceeds the bucket. ok is false if there is none, as in a routing that is
