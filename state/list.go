@@ -75,6 +75,11 @@ func (l *List[V]) at(i uint64) uint64 {
 
 // Append adds an element.
 func (l *List[V]) Append(v V) {
+	var val []byte
+	if !l.raw { // first: an encoding method of the user's may panic
+		l.tmp = v
+		val = l.encode(&l.tmp)
+	}
 	l.head() // clears an expired list
 	p, _ := l.heads.upsert()
 	h := (*listHead)(p)
@@ -89,8 +94,7 @@ func (l *List[V]) Append(v V) {
 		*l.form.at(p) = v
 		return
 	}
-	l.tmp = v
-	l.t.PutVar(pos, l.key, l.encode(&l.tmp))
+	l.t.PutVar(pos, l.key, val)
 }
 
 // Get returns element i, counted from 0, and whether there is one.

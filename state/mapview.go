@@ -156,6 +156,11 @@ func (m *Map[K, V]) Has(k K) bool {
 
 // Put sets the value of k.
 func (m *Map[K, V]) Put(k K, v V) {
+	var val []byte
+	if !m.raw { // first: an encoding method of the user's may panic
+		m.tmp = v
+		val = m.encode(&m.tmp)
+	}
 	fresh := !m.find(k)
 	if !fresh && m.stale(m.value()) {
 		m.delete()
@@ -171,11 +176,11 @@ func (m *Map[K, V]) Put(k K, v V) {
 	} else {
 		ord = m.ordinalIn(m.value())
 	}
-	m.write(ord, &v)
+	m.write(ord, &v, val)
 }
 
-// write stores a value with its ordinal.
-func (m *Map[K, V]) write(ord uint64, v *V) {
+// write stores a value, which is encoded unless it is stored raw, with its ordinal.
+func (m *Map[K, V]) write(ord uint64, v *V, val []byte) {
 	pos := m.b.place.scatter(m.key)
 	if m.raw {
 		p, _ := m.t.UpsertBytes(pos, m.key)
@@ -184,8 +189,6 @@ func (m *Map[K, V]) write(ord uint64, v *V) {
 		*m.at(p) = *v
 		return
 	}
-	m.tmp = *v
-	val := m.encode(&m.tmp)
 	binary.LittleEndian.PutUint64(val[m.prefix-ordinalLen:], ord)
 	m.t.PutVar(pos, m.key, val)
 }
