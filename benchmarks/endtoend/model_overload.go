@@ -361,6 +361,9 @@ func (s *overloadSeen) judge(ctx context.Context, nc *nats.Conn, w overload, n u
 		fmt.Printf("  %.0f s after the last event the model was made to take %.0f/s\n", w.patience.Seconds(), w.quick)
 	}
 	judge("events without a result or with two", float64(lost+again), lost+again == 0)
+	if lost+again > 0 {
+		return fmt.Errorf("%d events have no result, %d have more than one", lost, again)
+	}
 	judge("restarts and calls that failed", float64(s.restarts.Load()+s.failures.Load()), s.restarts.Load()+s.failures.Load() == 0)
 	quarter := len(s.rss) / 4
 	early, late := slices.Max(s.rss[:quarter+1]), slices.Max(s.rss[quarter:])

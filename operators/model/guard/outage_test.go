@@ -126,7 +126,7 @@ func TestOutages(t *testing.T) {
 	generous.Retry.Ratio, generous.Retry.MaxAttempts = 1, 8
 	generous.Deadline = 15 * time.Second
 	down := []fakemodel.Phase{
-		{Calls: 50}, {Calls: 30, Rules: all(fakemodel.Rule{Fault: fakemodel.Reset})}, {},
+		{Calls: 50}, {Calls: 15, Rules: all(fakemodel.Rule{Fault: fakemodel.Reset})}, {},
 	}
 	for name, c := range map[string]struct {
 		outage *outage
