@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/weirflow/weir/connectors/jetstream"
@@ -85,16 +84,16 @@ func (f *dlqFlags) open(ctx context.Context, c *cli) (q *letterQueue, closeAll f
 	if f.server.URL == "" && f.server != (jetstream.Config{}) {
 		return nil, nil, &base.Error{Code: codeValue, What: "credentials or TLS files are given, and no server", Where: "flag --nats", Next: "add --nats URL"}
 	}
-	nc, release, err := f.connect(own)
+	log, release, err := f.connect(own)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(jetstream.WithProvider(ctx, jetstream.FromConn(nc)), f.timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	closeAll = func() {
 		cancel()
 		release()
 	}
-	q = &letterQueue{ctx: ctx, nc: nc, stream: f.stream, retries: retryStreamOf(f.stream).Name}
+	q = &letterQueue{ctx: ctx, log: log, stream: f.stream, retries: retryStreamOf(f.stream).Name}
 	if err := q.load(); err != nil {
 		closeAll()
 		return nil, nil, err
@@ -145,7 +144,7 @@ func (f *dlqFlags) find(c *cli) (own *jetstream.Config, err error) {
 
 // connect connects to the server that was named, to the one of the job's
 // configuration, or to one that it starts in the data directory.
-func (f *dlqFlags) connect(own *jetstream.Config) (*nats.Conn, func(), error) {
+func (f *dlqFlags) connect(own *jetstream.Config) (*jetstream.Log, func(), error) {
 	if f.server.URL == "" && own != nil {
 		f.server = *own
 	}
@@ -154,7 +153,7 @@ func (f *dlqFlags) connect(own *jetstream.Config) (*nats.Conn, func(), error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		return nc, nc.Close, nil
+		return jetstream.NewLog(nc), nc.Close, nil
 	}
 	path := filepath.Join(f.dir, natsDir)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -185,5 +184,5 @@ func (f *dlqFlags) connect(own *jetstream.Config) (*nats.Conn, func(), error) {
 		release()
 		return nil, nil, err
 	}
-	return nc, func() { nc.Close(); release() }, nil
+	return jetstream.NewLog(nc), func() { nc.Close(); release() }, nil
 }

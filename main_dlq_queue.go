@@ -3,12 +3,8 @@ package weir
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weirflow/weir/connectors"
 	"github.com/weirflow/weir/connectors/jetstream"
@@ -22,7 +18,7 @@ import (
 // anew by every command; what it keeps of a letter is small.
 type letterQueue struct {
 	ctx             context.Context
-	nc              *nats.Conn
+	log             *jetstream.Log
 	stream, retries string
 	// decided is what the retry stream says, by ID; noRetries that there is none.
 	decided   map[string]*decision
@@ -53,23 +49,20 @@ func (d *decision) state() string {
 // load reads the retry stream.
 func (q *letterQueue) load() error {
 	q.decided = map[string]*decision{}
-	js, err := natsjs.New(q.nc)
-	if err != nil {
-		return err
-	}
 	for _, name := range []string{q.stream, q.retries} {
-		_, err := js.Stream(q.ctx, name)
+		ok, err := q.log.Exists(q.ctx, name)
 		switch {
-		case errors.Is(err, natsjs.ErrStreamNotFound) && name == q.stream:
+		case err != nil:
+			return err
+		case ok:
+		case name == q.stream:
 			return &base.Error{
-				Code: codeNoQueue, What: "the server has no stream " + name + " of dead letters", Cause: err,
+				Code: codeNoQueue, What: "the server has no stream " + name + " of dead letters",
 				Next: "the job makes it when it first runs; check --nats and --data-dir, or name the stream with --stream",
 			}
-		case errors.Is(err, natsjs.ErrStreamNotFound):
+		default:
 			q.noRetries = true
 			return nil
-		case err != nil:
-			return fmt.Errorf("stream %s: %w", name, err)
 		}
 	}
 	return q.read(q.retries, func(seq uint64, data []byte) error {
@@ -114,59 +107,13 @@ func (q *letterQueue) letters(f func(l *DeadLetterRecord, state string) error) (
 	return strange, err
 }
 
-// read calls f with the records of a stream as it is now, blocks unpacked and commit
-// markers left out.
+// read calls f with the records of a stream as it is now.
 func (q *letterQueue) read(stream string, f func(seq uint64, data []byte) error) error {
-	src := jetstream.Stream[[]byte](stream, jetstream.Raw(), jetstream.UntilNow())
-	splits, err := src.Splits(q.ctx)
-	if err != nil {
-		return err
+	err := q.log.Read(q.ctx, stream, operators.RetryLimits, f)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &base.Error{Code: codeInspect, What: "the streams were not read in time", Cause: err, Next: "give it more time with --timeout"}
 	}
-	wake := make(chan struct{}, 1)
-	env := connectors.ReaderEnv{Clock: clock.Real(), Limits: operators.RetryLimits, Wake: func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}}
-	for _, s := range splits {
-		r, err := src.Open(q.ctx, s, connectors.Position{}, env)
-		if err == nil {
-			err = errors.Join(drain(q.ctx, r, wake, f), r.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", stream, err)
-		}
-	}
-	return nil
-}
-
-// drain reads a split to its end.
-func drain(ctx context.Context, r connectors.Reader[[]byte], wake <-chan struct{}, f func(uint64, []byte) error) error {
-	var recs connectors.Records[[]byte]
-	for {
-		recs.Reset()
-		p, err := r.Poll(&recs, operators.MaxBatch)
-		if err != nil {
-			return err
-		}
-		for i, data := range recs.Values {
-			if err := f(recs.Pos[i], data); err != nil {
-				return err
-			}
-		}
-		if p.End {
-			return nil
-		}
-		if p.More || len(recs.Values) > 0 {
-			continue
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return &base.Error{Code: codeInspect, What: "the streams were not read in time", Cause: ctx.Err(), Next: "give it more time with --timeout"}
-		}
-	}
+	return err
 }
 
 // DecodeDeadLetter reads a dead letter as a sink in MessagePack or JSON writes it, such
@@ -216,19 +163,15 @@ func (q *letterQueue) decide(l *DeadLetterRecord, action string) error {
 	if err != nil {
 		return err
 	}
-	js, err := natsjs.New(q.nc)
-	if err != nil {
-		return err
-	}
 	d := q.of(l.ID)
-	ack, err := js.PublishMsg(q.ctx, &nats.Msg{Subject: q.retries + "." + subjectToken(l.ID), Data: data}, natsjs.WithExpectLastSequencePerSubject(d.last))
-	if api, ok := errors.AsType[*natsjs.APIError](err); ok && api.ErrorCode == natsjs.JSErrCodeStreamWrongLastSequence {
+	seq, err := q.log.Append(q.ctx, q.retries+"."+subjectToken(l.ID), data, d.last)
+	if errors.Is(err, connectors.ErrConflict) {
 		return &base.Error{Code: codeTakenOver, What: "somebody else decided on dead letter " + l.ID + " meanwhile", Cause: err, Next: "look with dlq ls at what is still open"}
 	}
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", q.retries, err)
+		return err
 	}
-	d.last = ack.Sequence
+	d.last = seq
 	return nil
 }
 

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/internal/codec"
 	"github.com/weirflow/weir/operators"
 )
 
@@ -81,10 +81,11 @@ func readable(l *DeadLetterRecord) any {
 	case l.Truncated() || len(l.Raw) == 0:
 		return nil
 	case l.ContentType == operators.MsgPackContent:
-		if msgpack.Unmarshal(l.Raw, &v) != nil {
+		v, err := codec.Readable(l.Raw, codec.Limits{MaxRecord: operators.RetryLimits.MaxRecord})
+		if err != nil {
 			return nil
 		}
-		if _, err := json.Marshal(v); err != nil {
+		if _, err := json.Marshal(v); err != nil { // such as NaN
 			return fmt.Sprintf("%v", v)
 		}
 		return v

@@ -101,7 +101,7 @@ func (b *takeBack[T]) poll(st *SourceStatus) bool {
 
 // take carries out an entry, if it is for this source.
 func (b *takeBack[T]) take(e *Retry) {
-	if e.Action != RetryAction || e.Letter.Operator != b.h.spec.UID {
+	if !e.sends(b.h.s.Env.JobName) || e.Letter.Operator != b.h.spec.UID {
 		return
 	}
 	for range e.times() {
@@ -207,7 +207,7 @@ func RouteRetries(s *Subtask, uid string, routes map[string]Consumer[Retry], key
 	refuser := NewRefuser(s, uid, op, connectors.DeadLetterBad, l)
 	var turn uint64
 	return Consumer[Retry]{One: func(m *base.Meta, e *Retry) {
-		if e.Action != RetryAction {
+		if !e.sends(s.Env.JobName) {
 			return
 		}
 		s.at = op

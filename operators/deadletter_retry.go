@@ -34,6 +34,10 @@ const maxTimes = 1000
 // times returns how often the entry sends its record.
 func (e *Retry) times() int { return min(max(e.Times, 1), maxTimes) }
 
+// sends says that the entry sends a letter back into the job of that name: jobs may
+// share a stream.
+func (e *Retry) sends(job string) bool { return e.Action == RetryAction && e.Letter.Job == job }
+
 // codeRetry: a dead letter cannot be sent back into its operator.
 const codeRetry = "WEIR-0740"
 

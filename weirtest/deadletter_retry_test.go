@@ -166,3 +166,76 @@ func TestRetriesInTheMatrix(t *testing.T) {
 		}
 	}, retryOptions()...)
 }
+
+// TestLettersAreCutToWhatTheSinkTakes refuses a record that is larger than the sink of
+// the dead letters takes: the job goes on, and the letter cannot be sent back.
+func TestLettersAreCutToWhatTheSinkTakes(t *testing.T) {
+	spec := weir.NewJob("large", func(j *weir.Job) {
+		in := weir.From(j, "in", memory.NewSource[order](), weir.BoundedOutOfOrderness[order](0, nil))
+		small := weir.TryMap(in, "try", func(o order) (int, error) {
+			if len(o.Note) > 1000 {
+				return 0, errors.New(strings.Repeat("large ", 10_000))
+			}
+			return o.N, nil
+		}, weir.OnError(weir.DeadLetter))
+		weir.To(small, "out", memory.NewSink[int]().Sink())
+		weir.DeadLetters(j, "dead", memory.NewSink[weir.DeadLetterRecord]().Sink())
+	})
+	r := weirtest.New(t, spec, weirtest.Source[order]("in"), weirtest.Source[weir.DeadLetterRetry]("dead-retries"),
+		weirtest.Sink[int]("out"), weirtest.Sink[weir.DeadLetterRecord]("dead"))
+	const size = 3 << 20
+	weirtest.Feed(r, "in", steps("", strings.Repeat("x", size), "")...)
+	r.Do(weirtest.Checkpoint())
+	retryAll(r, 0)
+	r.Do(weirtest.Checkpoint())
+	letters := weirtest.Collect[weir.DeadLetterRecord](r, "dead")
+	if len(letters) != 2 {
+		t.Fatalf("%d letters", len(letters))
+	}
+	for i, d := range letters {
+		if !d.Truncated() || d.Size < size || len(d.Raw) == 0 || len(d.Error) > 5000 || d.Attempt != i+1 {
+			t.Errorf("letter %d: %d of %d bytes, %d bytes of error", i, len(d.Raw), d.Size, len(d.Error))
+		}
+	}
+	if d := letters[1]; d.Code != "WEIR-0740" || !strings.Contains(d.Error, "bytes of the record") {
+		t.Errorf("letter that was sent back: %s %s", d.Code, d.Error)
+	}
+	if out := weirtest.Collect[int](r, "out"); !slices.Equal(out, []int{0, 2}) {
+		t.Errorf("output %v", out)
+	}
+}
+
+// TestTwinsHaveOneID refuses the records of a stream and a copy of it: two letters of
+// one ID, each of which goes back.
+func TestTwinsHaveOneID(t *testing.T) {
+	var good atomic.Bool
+	spec := weir.NewJob("twins", func(j *weir.Job) {
+		in := weir.From(j, "in", memory.NewSource[order](), weir.BoundedOutOfOrderness[order](0, nil))
+		tried := weir.TryMap(weir.Union("both", in, in), "try", func(o order) (int, error) {
+			if !good.Load() {
+				return 0, errors.New("not yet")
+			}
+			return o.N, nil
+		}, weir.OnError(weir.DeadLetter))
+		weir.To(tried, "out", memory.NewSink[int]().Sink())
+		weir.DeadLetters(j, "dead", memory.NewSink[weir.DeadLetterRecord]().Sink())
+	})
+	r := weirtest.New(t, spec, weirtest.Source[order]("in"), weirtest.Source[weir.DeadLetterRetry]("dead-retries"),
+		weirtest.Sink[int]("out"), weirtest.Sink[weir.DeadLetterRecord]("dead"))
+	weirtest.Feed(r, "in", steps("")...)
+	r.Do(weirtest.Checkpoint())
+	letters := weirtest.Collect[weir.DeadLetterRecord](r, "dead")
+	if len(letters) != 2 || letters[0].ID != letters[1].ID {
+		t.Fatalf("letters: %+v", letters)
+	}
+	good.Store(true)
+	both := weir.RetryOf(letters[0])
+	both.Times = 2
+	other := both
+	other.Letter.Job = "another"
+	weirtest.Feed(r, "dead-retries", weirtest.Value(both), weirtest.Value(other))
+	r.Do(weirtest.Checkpoint())
+	if out := weirtest.Collect[int](r, "out"); !slices.Equal(out, []int{0, 0}) {
+		t.Errorf("output %v", out)
+	}
+}

@@ -98,7 +98,7 @@ func (p *process) stop(t *testing.T) {
 
 func await(t *testing.T, ok func() bool, what func() string) {
 	t.Helper()
-	for limit := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("waited too long:\n%s", what())
 		}
@@ -157,7 +157,7 @@ func messages(t *testing.T, nc *nats.Conn, stream string) [][]byte {
 }
 
 // orders is what the test publishes, and what becomes of it.
-const orders = 3000
+const orders = 1500
 
 // orderData makes an order; every hundredth is one of five kinds that are refused.
 func orderData(i int) (data string, operator string) {

@@ -1,0 +1,74 @@
+package weirtest_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/weirflow/weir"
+	"github.com/weirflow/weir/connectors/memory"
+	"github.com/weirflow/weir/operators/model"
+	"github.com/weirflow/weir/weirtest"
+)
+
+// moody refuses what begins with "bad" until it is good.
+type moody struct{ good *atomic.Bool }
+
+func (c moody) Invoke(_ context.Context, calls []model.Call[string]) ([]model.Result[string], error) {
+	out := make([]model.Result[string], len(calls))
+	for i, call := range calls {
+		if strings.HasPrefix(call.In, "bad") && !c.good.Load() {
+			out[i].Err = &model.Failure{Kind: model.Permanent, Status: 400, What: "bad mood"}
+			continue
+		}
+		out[i].Out = strings.ToUpper(call.In)
+	}
+	return out, nil
+}
+
+func TestFailedCallsAreDeadLettersAndComeBack(t *testing.T) {
+	var good atomic.Bool
+	spec := weir.NewJob("moody", func(j *weir.Job) {
+		in := weir.From(j, "in", memory.NewSource[order](), weir.BoundedOutOfOrderness[order](0, nil))
+		by := weir.KeyBy(in, "by-user", func(o order) string { return o.User })
+		answers := weir.Infer(by, "ask", func(model.Env) (model.Client[string, string], error) { return moody{&good}, nil },
+			func(o order) string { return o.Note }, func(o order, r model.Result[string]) string { return o.User + " " + r.Out }, weir.OnError(weir.DeadLetter))
+		weir.To(answers, "out", memory.NewSink[string]().Sink())
+		weir.DeadLetters(j, "dead", memory.NewSink[weir.DeadLetterRecord]().Sink())
+	})
+	r := weirtest.New(t, spec, weirtest.Parallelism(2), weirtest.Source[order]("in"), weirtest.Source[weir.DeadLetterRetry]("dead-retries"),
+		weirtest.Sink[string]("out"), weirtest.Sink[weir.DeadLetterRecord]("dead"))
+	weirtest.Feed(r, "in", steps("x", "bad-1", "y", "bad-2")...)
+	r.Do(weirtest.Checkpoint())
+	n := retryAll(r, 0)
+	letters := weirtest.Collect[weir.DeadLetterRecord](r, "dead")
+	if n != 2 || letters[0].Code != "WEIR-0741" || !strings.Contains(letters[0].Error, "bad mood") || !strings.Contains(letters[0].Error, "status 400") || letters[0].Operator != "ask" {
+		t.Fatalf("letters: %+v", letters)
+	}
+	r.Do(weirtest.Checkpoint())
+	letters = weirtest.Collect[weir.DeadLetterRecord](r, "dead")
+	for _, d := range letters[n:] {
+		if d.Attempt != 2 || len(d.Headers) != 1 || d.Headers.Get("n") == "" {
+			t.Errorf("letter after a retry: attempt %d, headers %v", d.Attempt, d.Headers)
+		}
+	}
+	n = retryAll(r, n)
+	good.Store(true)
+	r.Do(weirtest.Crash(), weirtest.Restore(3), weirtest.Checkpoint())
+	if got := len(weirtest.Collect[weir.DeadLetterRecord](r, "dead")); n != 4 || got != 4 {
+		t.Errorf("%d letters, and %d before the model was good; want 4", got, n)
+	}
+	var got []string
+	for _, rec := range weirtest.CollectRecords[string](r, "out") {
+		got = append(got, rec.Value)
+		if len(rec.Headers) != 1 || rec.Headers["n"] == "" {
+			t.Errorf("%s has the headers %v", rec.Value, rec.Headers)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"a BAD-2", "a X", "b BAD-1", "c Y"}; !slices.Equal(got, want) {
+		t.Errorf("output %q, want %q", got, want)
+	}
+}
