@@ -135,7 +135,7 @@ func untilEnded(ctx context.Context, js natsjs.JetStream, s script) error {
 }
 
 // chains counts the chains that have an event of a type: each has a subject of its own
-// in the type's stream, and the sinks of the streams asked for here have one marker.
+// in the type's stream. The sinks' commit markers have others.
 func chains(ctx context.Context, js natsjs.JetStream, typ string) (int, error) {
 	s, err := js.Stream(ctx, stream(typ))
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
@@ -144,7 +144,11 @@ func chains(ctx context.Context, js natsjs.JetStream, typ string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return max(0, int(s.CachedInfo().State.NumSubjects)-1), nil
+	info, err := s.Info(ctx, natsjs.WithSubjectFilter("weir.>"))
+	if err != nil {
+		return 0, err
+	}
+	return int(info.State.NumSubjects) - len(info.State.Subjects), nil
 }
 
 // poll asks five times a second until something is so.
