@@ -124,9 +124,7 @@ func (c *compiler[T]) addLoopStop(n *cnode) {
 // left out.
 func (c *compiler[T]) withoutNots(sink *cnode) *cnode {
 	nots := c.nots()
-	// The end of a loop's body has no edges yet; only the reference copies it.
-	open := sink.kind == normalNode && len(sink.edges) == 0 && !c.opts.flink
-	if len(nots) == 0 || !c.cur().optional || open {
+	if len(nots) == 0 || !c.cur().optional {
 		return sink
 	}
 	over := map[string]bool{}
@@ -136,8 +134,14 @@ func (c *compiler[T]) withoutNots(sink *cnode) *cnode {
 	return c.copyWithout(sink, over)
 }
 
+// isOpen says that a node is the end of a loop's body, which has no edges yet: only the
+// reference copies it, to a node without any.
+func (c *compiler[T]) isOpen(n *cnode) bool {
+	return n.kind == normalNode && len(n.edges) == 0 && !c.opts.flink
+}
+
 func (c *compiler[T]) copyWithout(n *cnode, over map[string]bool) *cnode {
-	if c.full {
+	if c.full || c.isOpen(n) {
 		return n
 	}
 	cp := c.node(n.name, n.kind, n.stage)

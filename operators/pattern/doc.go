@@ -61,6 +61,18 @@
 // that can be empty inside a loop, a NOT that can be reached before any event was
 // accepted, a NOT before an optional greedy loop with Until.
 //
+// # Many patterns
+//
+// Patterns of a Set that begin with the same plain stages keep the runs in these stages
+// once, and an event is only shown to the patterns of a key that it can do anything in:
+// both by the Equal conditions that the patterns ask. A pattern whose first or next stage
+// asks something else, or whose next stage is Next, is shown all events. Patterns share
+// without a skip strategy, WithinPrevious or aggregates.
+//
+// Where nobody takes timeouts and nothing waits for the end of a window, one timer
+// serves for many ends: runs whose window is over may stay, and be counted as active,
+// for an eighth of the smallest window longer if their key gets no event.
+//
 // # State
 //
 // The state of a key is one blob (see Matcher.Append), empty when no run is open. Runs

@@ -207,12 +207,11 @@ func (t *exprTable[T]) text(id int32) string {
 // aggregates.
 func (t *exprTable[T]) common(stages []stageInfo) []stageInfo {
 	key := ""
-	for i := range stages {
-		if s := &stages[i]; len(s.aggs) > 0 {
+	for _, s := range stages {
+		if len(s.aggs) > 0 {
 			return stages
-		} else {
-			key += fmt.Sprintf("%q %v %v;", s.name, s.not, s.top)
 		}
+		key += fmt.Sprintf("%q %v %v;", s.name, s.not, s.top)
 	}
 	if _, ok := t.stages[key]; !ok {
 		t.stages[key] = stages
