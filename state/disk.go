@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -102,9 +103,22 @@ func (d *disk) options() *pebble.Options {
 		}
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
+	o.Experimental.ValueSeparationPolicy = separation
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { d.fail(err) }}
 	return o
 }
+
+// separation keeps larger values in files of their own, so that compactions, which
+// take as much time as reads, move keys only. Values change at random, so a file of
+// them is rewritten when half of it is garbage: they take up to twice their size.
+func separation() pebble.ValueSeparationPolicy {
+	return pebble.ValueSeparationPolicy{
+		Enabled: true, MinimumSize: separateMin, MaxBlobReferenceDepth: 64, RewriteMinimumAge: 5 * time.Second, TargetGarbageRatio: 0.5,
+	}
+}
+
+// separateMin is the size of a value from which it is kept apart from its key.
+const separateMin = 256
 
 // fail records the first fault and lets Pebble run empty.
 func (d *disk) fail(err error) {
