@@ -2,12 +2,14 @@ package model
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/codec"
+	"github.com/weirflow/weir/operators"
 )
 
 // TestFirstForms reads what versions before arms have written: records in flight
@@ -87,6 +89,28 @@ func TestForms(t *testing.T) {
 	for k := range len(b) {
 		if _, err := readRouting(b[:k]); err == nil {
 			t.Errorf("a routing cut to %d of %d bytes is read", k, len(b))
+		}
+	}
+}
+
+// TestNewestRoutingWins, should subtasks have had different ones.
+func TestNewestRoutingWins(t *testing.T) {
+	everything := func(version uint64) []byte {
+		r := Everything("b")
+		r.Version = version
+		n := &infer[string, string, string, string]{spec: Spec[string, string, string, string]{Arms: []Arm[string, string]{{Name: "b"}}}}
+		n.route.Routing = r
+		return n.Snapshot()
+	}
+	for _, parts := range [][][]byte{{everything(7), everything(9), everything(8)}, {everything(9), everything(7)}, {everything(8), everything(9)}} {
+		s := operators.NewSubtask(operators.Env{Logger: slog.New(slog.DiscardHandler)})
+		n := &infer[string, string, string, string]{s: s, spec: Spec[string, string, string, string]{UID: "ask", Arms: []Arm[string, string]{{Name: "a"}, {Name: "b"}}}}
+		n.follow(Everything("a"))
+		if err := n.Restore(parts); err != nil || n.route.Version != 9 || n.choose(1).arm != "b" {
+			t.Errorf("%+v, %v", n.route, err)
+		}
+		if err := n.Restore([][]byte{{2}}); err == nil {
+			t.Error("a routing of an unknown form is read")
 		}
 	}
 }
