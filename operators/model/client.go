@@ -12,7 +12,10 @@ type Call[In any] struct {
 	// Key is the idempotency key: the same for every attempt and every replay of one
 	// input, and of no other.
 	Key string
-	// Attempt counts from 1.
+	// Attempt counts from 1. Above 1, an earlier call may have been made, also by an
+	// earlier run: a record that was in flight at the checkpoint that the job was restored
+	// from begins with 2. At 1 there may have been one too, if the record came after that
+	// checkpoint, and comes again.
 	Attempt int
 	In      In
 }

@@ -185,8 +185,10 @@ type call[T, Out any] struct {
 	// record up in this run, in nanoseconds of the monotonic clock.
 	name string
 	took int64
-	// attempt counts the calls made.
+	// attempt counts the calls made. maybe says that the record was restored: a call that
+	// does not count may have been made after the checkpoint.
 	attempt int
+	maybe   bool
 	// after is the record of the same key that came next, behind says that there is
 	// one before.
 	after  *call[T, Out]

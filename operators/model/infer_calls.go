@@ -60,6 +60,9 @@ func (n *infer[T, In, Out, O]) start(l *lane[T, In, Out], of []*call[T, Out], no
 		c.phase = flies
 		c.attempt++
 		f.calls[i] = Call[In]{Key: n.key(c), Attempt: c.attempt, In: n.spec.Request(&c.val)}
+		if c.maybe {
+			f.calls[i].Attempt = max(c.attempt, 2)
+		}
 		f.hashes[i] = c.meta.Hash
 	}
 	l.flying += len(of)

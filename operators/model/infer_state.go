@@ -146,7 +146,7 @@ func (n *infer[T, In, Out, O]) readState(c *call[T, Out], hash uint64, key, val 
 	}
 	copy(c.id[24:], r.take(8))
 	c.meta.Time, c.meta.Ingest = int64(r.word()), int64(r.word())
-	c.attempt = int(r.uvarint())
+	c.attempt, c.maybe = int(r.uvarint()), true
 	c.weight = FullWeight
 	if version > 1 {
 		c.arm, c.weight, c.routing = r.string(), uint32(r.uvarint()), r.uvarint()
