@@ -170,7 +170,7 @@ func (h *sourceHead[T]) takeAgain(d *DeadLetter) {
 	}
 	h.s.at, h.s.cur = h.op, &m
 	if err != nil {
-		r.again(&m, d, err)
+		r.again(&m, d, err, codeUndecodable)
 		return
 	}
 	m.Time = h.timeOf(&v, m.Time, now)
@@ -220,7 +220,7 @@ func RouteRetries(s *Subtask, uid string, routes map[string]Consumer[Retry], key
 		for range e.times() {
 			if err != nil {
 				refuser.attempt = d.Attempt + 1
-				refuser.again(&meta, d, err)
+				refuser.again(&meta, d, err, codeRetry)
 				continue
 			}
 			if route.One == nil {

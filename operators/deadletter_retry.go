@@ -91,7 +91,7 @@ func (r *Refuser[T]) retriesOf(take func(*base.Meta, *DeadLetter) error) {
 			err = take(&m, d)
 		}
 		if err != nil {
-			r.again(&m, d, err)
+			r.again(&m, d, err, codeRetry)
 		}
 		r.attempt = 0
 	}
@@ -108,9 +108,10 @@ func (r *Refuser[T]) decode(d *DeadLetter) (v T, err error) {
 	return v, r.letters.Codec.Decode(d.Raw, &v)
 }
 
-// again makes a dead letter of one that could not be retried.
-func (r *Refuser[T]) again(m *base.Meta, d *DeadLetter, err error) {
+// again makes a dead letter of one that could not be retried; code is that of an error
+// without one.
+func (r *Refuser[T]) again(m *base.Meta, d *DeadLetter, err error, code string) {
 	r.s.Env.Stats.BadRecords.Add(1)
 	c := DeadLetter{Operator: d.Operator, Source: d.Source, Kind: d.Kind, EventTime: d.EventTime, Raw: d.Raw, Size: d.Size, ContentType: d.ContentType, Schema: d.Schema}
-	r.send(m, &c, err, codeRetry)
+	r.send(m, &c, err, code)
 }
