@@ -76,9 +76,8 @@ type fromOption func(*fromOptions)
 func (o fromOption) from(f *fromOptions) { o(f) }
 
 // MaxAhead sets how far a record's event time may be ahead of the wall clock (24
-// hours if not set, 0 for no bound) and what happens to records further ahead. A record
-// that comes back from the dead letters is let pass.
-// They never move the watermark.
+// hours if not set, 0 for no bound) and what happens to records further ahead. They
+// never move the watermark. A record that comes back from the dead letters is let pass.
 func MaxAhead(d time.Duration, p Policy) FromOption {
 	return fromOption(func(f *fromOptions) { f.maxAhead, f.onFuture = d, p })
 }
