@@ -37,7 +37,7 @@ func (f *family) pattern() *pattern.Pattern[event] {
 	p := pattern.Begin[event]("s1").WhereCond(letter("ab"[f.IntN(4)/3:][:1]))
 	n := 2
 	if f.IntN(3) > 0 {
-		p = f.stage(p, "s2", "b", 2)
+		p = f.stage(p, "s2", "b", 2*min(f.IntN(3), 1)) // Next sometimes
 		n++
 	}
 	for range 1 + f.IntN(3) {
