@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strings"
@@ -21,38 +22,59 @@ type Panic struct {
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // recovered makes an error of what recover returned; it must be called by the
-// deferred function itself.
-func recovered(v any) error { return &Panic{Value: v, Stack: userStack()} }
+// deferred function itself. A panic that the state or another part of the engine raised
+// goes on: what it was about is not known to be whole, and a restart makes it so.
+func recovered(v any) error {
+	stack, raisedBy := userStack()
+	if ours(raisedBy) {
+		panic(v)
+	}
+	return &Panic{Value: v, Stack: stack}
+}
+
+// ours says that a function belongs to the engine and not to the job. The codec's panics
+// are about the job's types: an encoding method that fails.
+func ours(function string) bool {
+	for _, prefix := range []string{modulePath + "state.", modulePath + "internal/", "github.com/cockroachdb/pebble"} {
+		if strings.HasPrefix(function, prefix) {
+			return !strings.HasPrefix(function, modulePath+"internal/codec.")
+		}
+	}
+	return false
+}
 
 // maxFrames bounds the stack of a panic.
 const maxFrames = 64
 
 // userStack renders the frames of a panic that are the job's: those between the
-// runtime's, which raise it, and the operator's, which called the function.
-func userStack() string {
+// runtime's, which raise it, and the operator's, which called the function. raisedBy is
+// the function of the first of them.
+func userStack() (stack, raisedBy string) {
 	pcs := make([]uintptr, maxFrames)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
 	var b strings.Builder
-	raised := false
 	for {
 		f, more := frames.Next()
 		switch {
 		case strings.HasPrefix(f.Function, operatorsPackage):
-			if raised {
-				return b.String()
+			if raisedBy != "" {
+				return b.String(), raisedBy
 			}
-		case !raised && strings.HasPrefix(f.Function, "runtime."):
+		case raisedBy == "" && strings.HasPrefix(f.Function, "runtime."):
 		default:
-			raised = true
+			raisedBy = cmp.Or(raisedBy, f.Function)
 			fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
 		}
 		if !more {
-			return b.String()
+			return b.String(), raisedBy
 		}
 	}
 }
 
-const operatorsPackage = "github.com/weirflow/weir/operators."
+const (
+	modulePath       = "github.com/weirflow/weir/"
+	operatorsPackage = modulePath + "operators."
+)
 
 // protect calls f and returns its panic as an error.
 func protect[A, B any](f func(A) (B, error), v *A, r *B) (err error) {

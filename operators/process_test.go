@@ -381,6 +381,16 @@ func TestErrorsAreAttributed(t *testing.T) {
 		t.Errorf("%d bad records counted", n)
 	}
 
+	// A panic within the state is not the record's fault alone: the subtask stops.
+	within := func(_ *probe, _ *probeContext, _ string) error {
+		new(state.Value[int]).Set(1)
+		return nil
+	}
+	b = newBench(t, &probe{record: within}, connectors.SkipBad)
+	if err := b.feed(7, "a5"); base.CodeOf(err) != "WEIR-0701" {
+		t.Errorf("a panic within the state: %v", err)
+	}
+
 	b = newBench(t, &probe{record: refuse}, connectors.FailOnBad)
 	err = b.feed(6, "a3", "ap")
 	if base.CodeOf(err) != "WEIR-0701" || !strings.Contains(err.Error(), "oh no") || !strings.Contains(err.Error(), "operator probe") {
