@@ -39,7 +39,8 @@ type State struct {
 	Step           int    `msgpack:"step"`
 	Routing, Known uint64 `msgpack:",omitempty"`
 	// Decided is when the step was decided, Since when the candidate was first seen in
-	// it, 0 for not yet, and Last the end of the last report.
+	// it, or, after a rollback, the baseline under its routing; 0 for not yet. Last is
+	// the end of the last report.
 	Decided, Since, Last base.Timestamp `msgpack:",omitempty"`
 	// Looks counts the reports that were held against the limits.
 	Looks    int64      `msgpack:"looks"`
@@ -114,6 +115,8 @@ func (p *Plan) Advance(s *State, r *Report) (d Decision, ok bool) {
 	case s.Phase == Waiting:
 		s.begin(p, 0, r.End)
 		d.Action, d.Reason, d.Routing = Start, "the rollout begins", p.routing(s.Routing, p.Steps[0])
+	case s.Phase == RolledBack && p.refused(s, r):
+		p.rollBack(s, &d, "the rollback was not accepted, as a routing of its version or a newer one gives the candidate keys")
 	case s.Phase != Running:
 		d.Reason = "the rollout has ended: " + s.Phase.String()
 	case s.Known > s.Routing:
@@ -202,8 +205,29 @@ func (p *Plan) decide(s *State, d *Decision, news bool) {
 
 func (p *Plan) rollBack(s *State, d *Decision, why string) {
 	s.Known++
-	s.Phase, s.Routing = RolledBack, s.Known
+	s.Phase, s.Routing, s.Since = RolledBack, s.Known, 0
 	d.Action, d.Reason, d.Routing = RollBack, why, p.routing(s.Routing, Step{})
+}
+
+// refused says whether a report shows that the rollback did not come into effect, as an
+// operator accepts no routing that is not newer than its own: the candidate has keys
+// under the version of the rollback, which gives it none, or under a newer one before
+// anything was seen of the rollback.
+func (p *Plan) refused(s *State, r *Report) bool {
+	newer := false
+	for i := range r.Arms {
+		a := &r.Arms[i]
+		switch {
+		case a.Routing < s.Routing || a.Shadow:
+		case a.Arm == p.Candidate && a.Routing == s.Routing:
+			return true
+		case a.Arm == p.Candidate:
+			newer = true
+		case a.Arm == p.Baseline && a.Routing == s.Routing && s.Since == 0:
+			s.Since = r.End
+		}
+	}
+	return newer && s.Since == 0
 }
 
 func (p *Plan) alpha() float64 {

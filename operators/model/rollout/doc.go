@@ -45,6 +45,11 @@
 // by a plan with another name. When a routing is in effect that is newer than the
 // rollout's own, somebody else has decided; the rollout ends then, too.
 //
+// An operator accepts no routing that is not newer than the one in effect. Where
+// somebody else's came first, and no report had shown it yet, a rollback is refused; it
+// is repeated with a higher version when a report shows that. A step is not: until the
+// reports tell the two apart by their versions, one of the same version passes for it.
+//
 // # Not here
 //
 // More than two arms in one plan, steps that go back by one, outcomes that are corrected
