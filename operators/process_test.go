@@ -383,7 +383,7 @@ func TestErrorsAreAttributed(t *testing.T) {
 
 	// A panic within the state is not the record's fault alone: the subtask stops.
 	within := func(_ *probe, _ *probeContext, _ string) error {
-		new(state.Value[int]).Set(1)
+		new(state.Value[int]).Clear()
 		return nil
 	}
 	b = newBench(t, &probe{record: within}, connectors.SkipBad)
