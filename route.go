@@ -32,6 +32,10 @@ type Arms[In, Out any] map[string]func(model.Env) (model.Client[In, Out], error)
 // arm that a later program does not have, and has no answer, goes by the routing in
 // effect.
 //
+// An operator that was an Infer before and is an InferRouted now asks anew, with another
+// idempotency key, about the records that were in flight at its last checkpoint: the arm
+// is part of the key.
+//
 // CallsInFlight bounds the calls of all arms together, Batches the batches of each.
 // An arm that hangs holds input up when as many records wait for it; give its client a
 // fallback, see package operators/model/guard, or a short CallDeadline.
@@ -108,7 +112,10 @@ func (f shadowsOption[Out]) infer(o *inferOptions) { o.shadows = f }
 // model.Shadow has the ID of the answer that counts.
 //
 // Shadows never fail a record and never hold one up, but as far as they take computing
-// time, and what reads them is slow. They are the first to go under load: a shadow is
+// time, and what reads them is slow, and as far as the client says: an arm that answers
+// some keys and is a shadow for others has one client for both, and what that has in
+// common, such as the budgets and the breaker of package operators/model/guard, they
+// share. They are the first to go under load: a shadow is
 // dropped, and counted in weir_model_shadow_dropped_total, when its arm has as many as
 // ShadowsInFlight, or when three quarters of CallsInFlight are in use. They are neither
 // journaled nor in checkpoints: what a shadow says comes once at most, and those under

@@ -28,7 +28,7 @@ var (
 func TestLargerThanMemory(t *testing.T) {
 	n, memory := *largeKeys, *largeMemory
 	if testing.Short() {
-		n = n/4*3
+		n = n / 4 * 3
 	}
 	dir := t.TempDir()
 	bs, err := blob.NewDir(vfs.Default, dir+"/blobs", "test")

@@ -151,8 +151,12 @@ func (t *Table) setVarBytes(s *segment, slot unsafe.Pointer, val []byte) {
 	v := (*varRef)(unsafe.Add(slot, t.g.layout.valOff))
 	if len(val) > int(v.cap) {
 		room := len(val)
-		if v.cap > 0 && room <= maxShared { // it has grown before; expect it to grow again
-			_, room = classOf(room)
+		if v.cap > 0 { // it has grown before; expect it to grow again
+			if room <= maxShared {
+				_, room = classOf(room)
+			} else {
+				room += room / 8
+			}
 		}
 		s.freeVar(v)
 		v.p, v.cap = s.allocVar(room)

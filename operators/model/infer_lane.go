@@ -17,7 +17,9 @@ type lane[T, In, Out any] struct {
 	// waiting holds the records that were not asked for yet, as the batcher does.
 	waiting []*call[T, Out]
 	flying  int // calls under way
-	figs    laneFigures
+	// unsent counts the shadows that have come and not left.
+	unsent int
+	figs   laneFigures
 }
 
 // laneFigures are the metrics of an arm. A shadow has no avoided and no degraded, and

@@ -42,11 +42,12 @@ func (n *infer[T, In, Out, O]) shade(c *call[T, Out]) {
 			continue
 		}
 		l := n.shadows.lanes[i]
-		if len(l.waiting)+l.flying >= n.spec.ShadowCapacity || 4*n.live > 3*n.spec.Capacity {
+		if l.unsent >= n.spec.ShadowCapacity || 4*n.live > 3*n.spec.Capacity {
 			l.figs.dropped.Add(1)
 			continue
 		}
 		n.shadows.live++
+		l.unsent++
 		s := &call[T, Out]{id: c.id, meta: c.meta, val: c.val, choice: choice{arm: n.spec.Arms[i].Name, lane: i, routing: c.routing}, took: c.took}
 		s.primary = c.arm
 		l.wait(s, c.took)
@@ -82,6 +83,7 @@ func (n *infer[T, In, Out, O]) emitShadows(deadline int64) (more bool) {
 		n.shadows.s = n.shadowOf(c)
 		n.shadows.out(&m, &n.shadows.s)
 		n.shadows.live--
+		n.shadows.lanes[c.lane].unsent--
 	}
 	clear(n.shadows.ready)
 	n.shadows.ready = n.shadows.ready[:0]

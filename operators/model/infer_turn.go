@@ -87,8 +87,13 @@ func (n *infer[T, In, Out, O]) Passed() base.Timestamp {
 	return n.all[n.head].since
 }
 
-// Pending implements operators.Async.
-func (n *infer[T, In, Out, O]) Pending() int { return n.live + n.shadows.live }
+// Pending implements operators.Async. Only the end of input waits for shadows.
+func (n *infer[T, In, Out, O]) Pending() int {
+	if n.w == base.MaxTime {
+		return n.live + n.shadows.live
+	}
+	return n.live
+}
 
 // Busy implements operators.Async.
 func (n *infer[T, In, Out, O]) Busy() bool { return n.busy.Load() > 0 }
