@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// orders is how many the test publishes.
+var orders = flag.Int("deadletters.orders", 1500, "orders of the test, a multiple of 1,500; a hundredth of them is refused")
+
 // patience bounds every wait of the test.
-const patience = 3 * time.Minute
+func patience() time.Duration { return 3*time.Minute + time.Duration(*orders)*time.Millisecond }
 
 // process is a run of the program.
 type process struct {
@@ -98,7 +102,7 @@ func (p *process) stop(t *testing.T) {
 
 func await(t *testing.T, ok func() bool, what func() string) {
 	t.Helper()
-	for limit := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
+	for limit := time.Now().Add(patience()); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("waited too long:\n%s", what())
 		}
@@ -124,7 +128,7 @@ func messages(t *testing.T, nc *nats.Conn, stream string) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience())
 	defer cancel()
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -140,7 +144,7 @@ func messages(t *testing.T, nc *nats.Conn, stream string) [][]byte {
 	}
 	var out [][]byte
 	for seq := uint64(0); seq < info.State.LastSeq; {
-		m, err := c.Next(natsjs.FetchMaxWait(patience))
+		m, err := c.Next(natsjs.FetchMaxWait(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,9 +159,6 @@ func messages(t *testing.T, nc *nats.Conn, stream string) [][]byte {
 	}
 	return out
 }
-
-// orders is what the test publishes, and what becomes of it.
-const orders = 1500
 
 // orderData makes an order; every hundredth is one of five kinds that are refused.
 func orderData(i int) (data string, operator string) {
@@ -184,11 +185,24 @@ func publish(t *testing.T, nc *nats.Conn, from, to int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	acks := make([]natsjs.PubAckFuture, 0, 500)
 	for i := from; i < to; i++ {
 		data, _ := orderData(i)
-		if _, err := js.Publish(t.Context(), "orders.new", []byte(data), natsjs.WithMsgID(fmt.Sprint(i))); err != nil {
+		ack, err := js.PublishAsync("orders.new", []byte(data), natsjs.WithMsgID(fmt.Sprint(i)))
+		if err != nil {
 			t.Fatal(err)
 		}
+		if acks = append(acks, ack); len(acks) < cap(acks) && i < to-1 {
+			continue
+		}
+		for _, ack := range acks {
+			select {
+			case <-ack.Ok():
+			case err := <-ack.Err():
+				t.Fatal(err)
+			}
+		}
+		acks = acks[:0]
 	}
 }
 
@@ -231,7 +245,7 @@ func TestPoisonIsListedOnceAndRetriedThroughKills(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	want := map[string]int{}
 	bad := 0
-	for i := range orders {
+	for i := range *orders {
 		if _, op := orderData(i); op != "" {
 			want[op]++
 			bad++
@@ -240,12 +254,12 @@ func TestPoisonIsListedOnceAndRetriedThroughKills(t *testing.T) {
 	// Every third of the orders comes before a kill.
 	for i := range 3 {
 		p, nc := run(t, dir, "1")
-		publish(t, nc, i*orders/3, (i+1)*orders/3)
+		publish(t, nc, i**orders/3, (i+1)**orders/3)
 		if i < 2 {
 			p.kill()
 			continue
 		}
-		await(t, func() bool { return len(booked(t, nc)) == orders-bad }, p.text)
+		await(t, func() bool { return len(booked(t, nc)) == *orders-bad }, p.text)
 		await(t, func() bool { _, all := letters(t, nc); return len(all) == bad }, p.text)
 		checkFirst(t, nc, want)
 		p.stop(t)
@@ -271,7 +285,7 @@ func TestPoisonIsListedOnceAndRetriedThroughKills(t *testing.T) {
 	p, _ := run(t, dir, "2")
 	p.kill()
 	p, nc := run(t, dir, "2")
-	drained := orders - want["orders"] - want["book"]
+	drained := *orders - want["orders"] - want["book"]
 	await(t, func() bool { return len(booked(t, nc)) == drained }, p.text)
 	for id, n := range booked(t, nc) {
 		if _, op := orderData(id); n != 1 || op == "orders" || op == "book" {
