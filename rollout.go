@@ -2,6 +2,7 @@ package weir
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/weirflow/weir/operators/model"
 	"github.com/weirflow/weir/operators/model/rollout"
@@ -61,7 +62,6 @@ func Rollout(reports Stream[rollout.Report], name string, plan rollout.Plan, opt
 
 // rolloutProcess carries out a plan.
 type rolloutProcess struct {
-	NoTimers[string, model.Routing]
 	plan      *rollout.Plan
 	decisions *Tag[rollout.Decision]
 	at        *state.Value[rollout.State]
@@ -76,16 +76,44 @@ func (p *rolloutProcess) OnRecord(ctx *Context[string, model.Routing], r rollout
 		return nil
 	}
 	s, _ := p.at.Get()
+	before := s.Due
 	d, ok := p.plan.Advance(&s, &r)
 	if !ok {
 		return nil
 	}
+	if s.Due = p.plan.Due(&s, ctx.Timestamp().UnixNano()); s.Due != before {
+		if before != 0 {
+			ctx.DeleteEventTimer(time.Unix(0, before))
+		}
+		if s.Due != 0 {
+			ctx.RegisterEventTimer(time.Unix(0, s.Due))
+		}
+	}
 	p.at.Set(s)
+	p.emit(ctx, d)
+	return nil
+}
+
+// OnTimer implements KeyedProcess: a step has had its time. The end of the input is not
+// the time of anything.
+func (p *rolloutProcess) OnTimer(ctx *Context[string, model.Routing], t Timer) error {
+	s, _ := p.at.Get()
+	if t.Time.UnixNano() != s.Due || ctx.Watermark().Equal(EndOfTime) {
+		return nil
+	}
+	s.Due = 0
+	if d, ok := p.plan.Expire(&s); ok {
+		p.at.Set(s)
+		p.emit(ctx, d)
+	}
+	return nil
+}
+
+func (p *rolloutProcess) emit(ctx *Context[string, model.Routing], d rollout.Decision) {
 	if d.Routing.Version > 0 {
 		ctx.Emit(d.Routing)
 	}
 	if p.decisions != nil {
 		EmitTo(ctx, *p.decisions, d)
 	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/weirflow/weir/internal/base"
@@ -42,6 +43,9 @@ type State struct {
 	// it, or, after a rollback, the baseline under its routing; 0 for not yet. Last is
 	// the end of the last report.
 	Decided, Since, Last base.Timestamp `msgpack:",omitempty"`
+	// Due, in the event time of the operator, is when the step has had its MaxTime, as
+	// Plan.Due said; 0: nothing is due.
+	Due base.Timestamp `msgpack:",omitempty"`
 	// Looks counts the reports that were held against the limits.
 	Looks    int64      `msgpack:"looks"`
 	Evidence []Evidence `msgpack:"evidence"`
@@ -93,7 +97,7 @@ type Decision struct {
 	Reason string `msgpack:"reason" json:"reason"`
 	// Routing is the new routing; its Version is 0 where nothing changes.
 	Routing model.Routing `msgpack:"routing" json:"routing"`
-	// At is the end of the window of the report.
+	// At is the end of the window of the report, or of the time for the step.
 	At base.Timestamp `msgpack:"at" json:"at"`
 }
 
@@ -197,10 +201,44 @@ func (p *Plan) decide(s *State, d *Decision, news bool) {
 		s.begin(p, s.Step+1, d.At)
 		d.Routing = p.routing(s.Routing, p.Steps[s.Step])
 	case step.MaxTime > 0 && d.At-s.Decided >= int64(step.MaxTime):
-		p.rollBack(s, d, fmt.Sprintf("the step had %v, and %s", step.MaxTime, why))
+		p.timeUp(s, d, why)
 	default:
 		d.Reason = why
 	}
+}
+
+// Due says when the step under way has had its MaxTime, if event time is now as the last
+// report comes; 0 if it has no end. Whoever calls Advance calls Expire then, for without
+// an answer there is no report.
+func (p *Plan) Due(s *State, now base.Timestamp) base.Timestamp {
+	if s.Phase != Running {
+		return 0
+	}
+	m := int64(p.Steps[s.Step].MaxTime)
+	if left := m - (s.Last - s.Decided); m > 0 && now < base.MaxTime-left {
+		return now + left
+	}
+	return 0
+}
+
+// Expire rolls back a step that has had its MaxTime. ok is false if there is none any
+// more that can expire.
+func (p *Plan) Expire(s *State) (d Decision, ok bool) {
+	if s.Plan != p.Name || s.Phase != Running {
+		return Decision{}, false
+	}
+	s.Step = min(s.Step, len(p.Steps)-1)
+	step := &p.Steps[s.Step]
+	if step.MaxTime == 0 {
+		return Decision{}, false
+	}
+	d = Decision{Plan: p.Name, Model: p.Model, Step: s.Step + 1, At: s.Decided + int64(step.MaxTime)}
+	p.timeUp(s, &d, cmp.Or(p.missing(s, &s.Evidence[len(s.Evidence)-1], d.At), "no report says more"))
+	return d, true
+}
+
+func (p *Plan) timeUp(s *State, d *Decision, why string) {
+	p.rollBack(s, d, fmt.Sprintf("the step had %v, and %s", p.Steps[s.Step].MaxTime, why))
 }
 
 func (p *Plan) rollBack(s *State, d *Decision, why string) {

@@ -46,7 +46,8 @@ type Step struct {
 	MinSamples, MinOutcomes int64
 	// MinTime is how long, in event time, the step lasts at least from the first window
 	// in which the candidate is seen. MaxTime is the time, from when the step is
-	// decided, after which the candidate is rolled back; 0: no end.
+	// decided, after which the candidate is rolled back, also without any report, such as
+	// where nothing is answered any more; 0: no end.
 	MinTime, MaxTime time.Duration
 }
 
