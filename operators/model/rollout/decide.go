@@ -182,7 +182,8 @@ func (p *Plan) decide(s *State, d *Decision, news bool) {
 	step := &p.Steps[s.Step]
 	if news {
 		s.Looks++
-		z := quantile(p.alpha(), s.Looks)
+		// Each look is at all steps, which may be more than the plan still has.
+		z := quantile(p.alpha()/float64(max(len(p.Steps), len(s.Evidence))), s.Looks)
 		for i := range s.Evidence {
 			if why := p.broken(s, &s.Evidence[i], z); why != "" {
 				p.rollBack(s, d, why)

@@ -36,10 +36,11 @@
 //
 // Beyond chance means: the confidence bound of the figure is beyond the limit. The plan
 // looks again and again, which makes chance see something sooner or later, so that look
-// k, of each of the five limits, has only Alpha/5 * 6/(pi*k)^2 of the plan's Alpha; the
-// sum over all looks and limits is Alpha. A candidate that is exactly at a limit is
-// rolled back by such a look with a probability of about Alpha at most. (Bounds are
-// Wilson's for shares, and normal approximations for the rest.)
+// k, of each of the five limits in each of n steps, has only Alpha/(5*n) * 6/(pi*k)^2 of
+// the plan's Alpha; the sum over all looks, steps and limits is Alpha. A candidate that is
+// exactly at a limit is rolled back by such a look with a probability of about Alpha at
+// most. (About: bounds are Wilson's for shares, and normal approximations for the rest,
+// which are loose where there is little to see.)
 //
 // A rollout that has ended stays ended: a candidate that was rolled back comes back only
 // by a plan with another name. When a routing is in effect that is newer than the
