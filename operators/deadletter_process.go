@@ -97,11 +97,16 @@ func (n *process[K, T, Out]) retry(m *base.Meta, d *DeadLetter) error {
 		}
 	}
 	at := nanosOf(d.EventTime)
+	// As when it fires: what it emits has not the time of the letter, which may be that
+	// of the wall clock, or have passed downstream.
+	t := state.Timer{At: at, Kind: kind, Hash: m.Hash}
+	n.timerTimes(&t)
+	m.Time = n.timerTime(&t)
 	n.s.at, n.s.cur = n.op, m
 	n.enter(m.Hash, k)
-	n.s.Env.Backend.SetRecordTime(m.Time)
 	n.ctx.begin(k, *m)
 	n.guardedTimer(Timer{Time: timeOf(at), Kind: kind}, at)
+	n.s.Env.Backend.SetTime(n.prog.w, n.now)
 	n.refuser.attempt = 0
 	n.firePast()
 	return nil
