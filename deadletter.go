@@ -100,10 +100,15 @@ func lettersOf[T any](j *Job, c *chain, where, uid string, keyed bool, policy Po
 	return addDeadUse[T](j, deadUse{uid: uid, where: where, chain: c, keyed: keyed}, true)
 }
 
-// sourceLetters is lettersOf for a source; typed says that it refuses records that are
-// decoded, too.
+// sourceLetters is lettersOf for a source; typed says that it needs letters of records
+// that are decoded, too. Where it does not, those for which its function of the event
+// time panics are in letters if their type allows, and stop the job otherwise.
 func sourceLetters[T any](j *Job, c *chain, where, uid string, typed bool) operators.Letters[T] {
-	return addDeadUse[T](j, deadUse{uid: uid, where: where, chain: c, source: true}, typed)
+	l := addDeadUse[T](j, deadUse{uid: uid, where: where, chain: c, source: true}, typed)
+	if !typed {
+		l.Codec, _ = codec.For[T]()
+	}
+	return l
 }
 
 func addDeadUse[T any](j *Job, use deadUse, typed bool) operators.Letters[T] {

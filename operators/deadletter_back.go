@@ -173,8 +173,9 @@ func (h *sourceHead[T]) takeAgain(d *DeadLetter) {
 		r.again(&m, d, err, codeUndecodable)
 		return
 	}
-	m.Time = h.timeOf(&v, m.Time, now)
-	h.out(&m, &v)
+	if h.timed(&m, &v, m.Time, now) {
+		h.out(&m, &v)
+	}
 }
 
 // decodeAgain decodes the record in a letter by the source's format.

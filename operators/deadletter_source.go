@@ -48,3 +48,32 @@ func (h *sourceHead[T]) refuseFuture(m *base.Meta, v *T) {
 	}
 	h.future.Refuse(m, v, e)
 }
+
+// guardTime makes panics of the source's function of the event time fall under the
+// policy for records that cannot be decoded, unless that is to fail.
+func (h *sourceHead[T]) guardTime() {
+	if h.spec.Time == nil || h.spec.ProcessingTime || h.spec.OnBad == connectors.FailOnBad {
+		return
+	}
+	h.tryTime = func(v T) (base.Timestamp, error) { return h.spec.Time(v).UnixNano(), nil }
+}
+
+// timed sets a record's event time; t is the source's own. Where the function of the
+// event time panics it applies the policy and returns false: such a record leaves event
+// time alone.
+func (h *sourceHead[T]) timed(m *base.Meta, v *T, t, now base.Timestamp) bool {
+	if h.tryTime == nil {
+		m.Time = h.timeOf(v, t, now)
+		return true
+	}
+	err := protect(h.tryTime, v, &m.Time)
+	if err == nil {
+		return true
+	}
+	if m.Time = t; h.bad.out != nil && h.spec.Letters.Codec == nil {
+		h.s.bad(m, err) // records of the type cannot be put into letters
+		return false
+	}
+	h.bad.Refuse(m, v, err)
+	return false
+}

@@ -21,8 +21,9 @@ type SourceSpec[T any] struct {
 	ProcessingTime bool
 	// Time returns a record's event time; nil takes the source's timestamp.
 	Time func(T) time.Time
-	// OnBad says what happens to records that cannot be decoded, OnFuture to
-	// those further ahead of the wall clock than the strategy allows.
+	// OnBad says what happens to records that cannot be decoded and, unless it is to
+	// fail, to those for which Time panics; OnFuture to those further ahead of the wall
+	// clock than the strategy allows.
 	OnBad, OnFuture ErrorPolicy
 	// Letters is needed where one of the policies is to send dead letters.
 	Letters Letters[T]
@@ -85,6 +86,8 @@ type sourceHead[T any] struct {
 	back        *takeBack[T]
 	// ended: all splits are at their end, and the other subtasks know.
 	ended bool
+	// tryTime is spec.Time where a policy takes its panics; nil elsewhere.
+	tryTime func(T) (base.Timestamp, error)
 
 	splits []*sourceSplit[T]
 	next   int // the split to poll first
@@ -113,6 +116,7 @@ func SourceHead[T any](s *Subtask, spec SourceSpec[T], out Consumer[T]) {
 	h := &sourceHead[T]{s: s, spec: spec, out: out.One, pending: base.MinTime}
 	h.op = s.operator(spec.UID)
 	h.bad, h.future = sourceRefusers(s, h.op, &spec)
+	h.guardTime()
 	if spec.Retries != nil {
 		h.back = &takeBack[T]{h: h}
 	}
@@ -343,12 +347,13 @@ func (h *sourceHead[T]) hand(i int, sp *sourceSplit[T], now int64) bool {
 		s.at = h.op
 		v := &h.buf.Values[r]
 		m = base.Meta{Ingest: now, Origin: base.Origin{Split: sp.origin, Pos: h.buf.Pos[r]}}
-		m.Time = h.timeOf(v, h.buf.Times[r], now)
 		if r < len(h.buf.Headers) {
 			m.Headers = h.buf.Headers[r]
 		}
 		s.cur = &m
-		if !sp.tracker.Observe(m.Time, now) {
+		if !h.timed(&m, v, h.buf.Times[r], now) {
+			s.at = h.op
+		} else if !sp.tracker.Observe(m.Time, now) {
 			s.Env.Stats.FutureRecords.Add(1)
 			h.refuseFuture(&m, v)
 		} else {
