@@ -114,6 +114,14 @@ type DirectTarget interface {
 	OpenWriter(ctx context.Context, env SinkEnv, subtask int) (Writer, error)
 }
 
+// Bounded is implemented by direct targets whose messages have a largest size.
+type Bounded interface {
+	// MaxMessage returns the largest message in bytes, as Message.Size counts them; 0
+	// where it is not known, as before the first writer is open. It is safe for
+	// concurrent use.
+	MaxMessage() int
+}
+
 // Writer writes messages of one subtask. It is owned by one goroutine.
 type Writer interface {
 	// Write takes the messages over before it returns; it may block for

@@ -33,6 +33,9 @@ type directTarget struct {
 // Class implements connectors.Target.
 func (directTarget) Class() connectors.Class { return connectors.AtLeastOnce }
 
+// MaxMessage implements connectors.Bounded.
+func (t directTarget) MaxMessage() int { return int(t.largest.Load()) }
+
 // OpenWriter implements connectors.DirectTarget.
 func (t directTarget) OpenWriter(ctx context.Context, env connectors.SinkEnv, _ int) (connectors.Writer, error) {
 	nc, release, err := t.open(ctx)
@@ -91,6 +94,7 @@ func (w *directWriter) check(ctx context.Context) error {
 	}
 	subjects := info.Config.Subjects
 	w.space.Store(&subjects)
+	w.largest.Store(int64(w.chunkLimits(int(w.nc.MaxPayload()), int(info.Config.MaxMsgSize)).MaxMessage))
 	w.js, err = natsjs.New(w.nc, natsjs.WithPublishAsyncMaxPending(2*maxWindow), natsjs.WithPublishAsyncTimeout(ackTimeout))
 	return err
 }

@@ -79,6 +79,9 @@ type target struct {
 	err          error
 	// space holds the stream's subjects once a writer was opened in this process.
 	space atomic.Pointer[[]string]
+	// largest is the largest message that an immediate sink may write, in bytes, once a
+	// writer was opened in this process.
+	largest atomic.Int64
 }
 
 // Kind implements connectors.Target.

@@ -99,6 +99,9 @@ func TestImmediate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
+	if most := int64(sink.Target.(connectors.Bounded).MaxMessage()); most < 1000 || most >= nc.MaxPayload() {
+		t.Errorf("the largest message has %d bytes, and the server takes %d", most, nc.MaxPayload())
+	}
 	msgs := messages(0, 1000)
 	if err := w.Write(ctx, msgs); err != nil {
 		t.Fatal(err)
