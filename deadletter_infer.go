@@ -40,6 +40,11 @@ func deadInfer[T, Out, O any](s *operators.Subtask, uid string, l operators.Lett
 	var refuser *operators.Refuser[T]
 	results := to.Results
 	to.Results = func(s *operators.Subtask) operators.Consumer[O] { return operators.WithoutAttempt(results(s)) }
+	if shadows := to.Shadows; shadows != nil {
+		to.Shadows = func(s *operators.Subtask) operators.Consumer[model.Shadow[Out]] {
+			return operators.WithoutAttempt(shadows(s))
+		}
+	}
 	to.Failed = func(*operators.Subtask) operators.Consumer[model.Failed[T]] {
 		refuser = operators.NewRefuser(s, uid, s.Register(uid), DeadLetter, l)
 		return operators.Consumer[model.Failed[T]]{One: func(m *base.Meta, f *model.Failed[T]) {

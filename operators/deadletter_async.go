@@ -8,8 +8,19 @@ import (
 )
 
 // attemptHeader carries the number of an attempt through an operator that keeps
-// records for a while. It never leaves the operator.
-const attemptHeader = "Weir-Attempt"
+// records for a while. It never leaves the operator. No message has a header of that
+// name, for the colon ends names.
+const attemptHeader = "Weir-Attempt:"
+
+// Attempt returns the number of the attempt at a record in an operator that keeps
+// records: 0 for the first, 2 and more for letters that came back (see RetryInto).
+func Attempt(m *base.Meta) int {
+	if m.Headers == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m.Headers.Get(attemptHeader)) // 0 if there is none
+	return n
+}
 
 // RetryInto registers the consumer of an operator that keeps records for letters that
 // come back. What fails goes to RefuseLate, and what the operator hands on through
@@ -32,8 +43,7 @@ func (r *Refuser[T]) RetryInto(c Consumer[T]) {
 // RefuseLate is Refuse for a record that the operator has kept.
 func (r *Refuser[T]) RefuseLate(m *base.Meta, v *T, err error) {
 	meta := *m
-	if m.Headers != nil {
-		r.attempt, _ = strconv.Atoi(m.Headers.Get(attemptHeader)) // 0, the first, if there is none
+	if r.attempt = Attempt(m); r.attempt != 0 {
 		meta.Headers = stripped(m.Headers)
 	}
 	r.Refuse(&meta, v, err)
@@ -43,7 +53,7 @@ func (r *Refuser[T]) RefuseLate(m *base.Meta, v *T, err error) {
 // WithoutAttempt takes the header with the attempt off what an operator hands on.
 func WithoutAttempt[O any](c Consumer[O]) Consumer[O] {
 	return Consumer[O]{One: func(m *base.Meta, v *O) {
-		if m.Headers == nil || m.Headers.Get(attemptHeader) == "" {
+		if Attempt(m) == 0 {
 			c.One(m, v)
 			return
 		}
