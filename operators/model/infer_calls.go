@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirflow/weir/internal/base"
+	"github.com/weirflow/weir/operators"
 	"github.com/weirflow/weir/operators/model/journal"
 )
 
@@ -24,12 +25,18 @@ type flight[T, In, Out any] struct {
 }
 
 // identity names the input of a call: where the record comes from, and what it holds,
-// which tells apart the records that a stream and a copy of it have from one origin.
+// which tells apart the records that a stream and a copy of it have from one origin. A
+// dead letter that comes back has another identity with every attempt: a server that
+// answers a key once would answer it with the failure.
 func identity(m *base.Meta, encoded []byte) (id journal.ID) {
 	binary.BigEndian.PutUint64(id[0:], m.Origin.Split)
 	binary.BigEndian.PutUint64(id[8:], m.Origin.Pos)
 	binary.BigEndian.PutUint64(id[16:], m.Origin.Emit)
-	binary.BigEndian.PutUint64(id[24:], base.HashKey(encoded))
+	h := base.HashKey(encoded)
+	if a := operators.Attempt(m); a > 0 {
+		h = base.Mix(h, uint64(a))
+	}
+	binary.BigEndian.PutUint64(id[24:], h)
 	return id
 }
 
