@@ -97,7 +97,7 @@ func (b *lookupBuild[K, T, Q, V]) answers(carried Stream[lookup.Carried[T, Q]], 
 	values := newStream[message](b.j, b.table.chain, b.j.declare(b.table.chain, "value", "map", "", b.where, b.table.uid), true)
 	key := b.table.key
 	b.table.attach(func(s *operators.Subtask) operators.Consumer[V] {
-		return operators.Map(s, values.uid, func(v V) message { return message{Key: key(v), Value: &v} }, values.bind(s))
+		return operators.Map(s, values.uid, func(v V) message { return message{Key: key(v), Value: &v, Is: true} }, values.bind(s))
 	})
 	c := b.j.newChain(b.uid+"/table", b.table.chain.parallelism)
 	c.keyed = true
@@ -144,13 +144,13 @@ func (t *lookupTable[Q, V]) Declare(d *Declarer) { t.last = ValueState[V](d, "la
 
 // OnRecord implements KeyedProcess.
 func (t *lookupTable[Q, V]) OnRecord(c *Context[Q, lookup.Answer[V]], m lookup.Message[Q, V]) error {
-	if m.Value != nil {
-		t.last.Set(*m.Value)
+	if m.Is {
+		t.last.Set(lookup.Content(m.Value))
 		return nil
 	}
 	a := lookup.Answer[V]{ID: m.ID, Home: m.Home, Index: m.Index}
 	if v, ok := t.last.Get(); ok {
-		a.Value = &v
+		a.Value, a.Is = &v, true
 	}
 	c.Emit(a)
 	return nil

@@ -171,6 +171,31 @@ func TestLookupUnderLoad(t *testing.T) {
 	}
 }
 
+// TestLookupOfNil: a value that is encoded as nil is a value, over every kind of edge.
+func TestLookupOfNil(t *testing.T) {
+	spec := weir.NewJob("nils", func(j *weir.Job) {
+		values := weir.From(j, "values", memory.NewSource[[]int](), weir.ProcessingTime[[]int]())
+		asked := weir.From(j, "asked", memory.NewSource[int](), weir.ProcessingTime[int]())
+		table := weir.KeyBy(values, "by-len", func(v []int) int { return len(v) })
+		by := weir.KeyBy(asked, "by-ask", func(a int) int { return a })
+		found := weir.Lookup(by, "found", table, func(a int) []int { return []int{a, 0} }, func(a int, f []weir.Found[int, []int]) string {
+			return fmt.Sprint(a, f)
+		})
+		weir.To(found, "out", memory.NewSink[string]().Sink())
+	})
+	steps := []weirtest.Step{
+		weirtest.Into("values", weirtest.Value([]int(nil)), weirtest.Value([]int{7})), weirtest.Checkpoint(),
+		weirtest.Into("asked", weirtest.Value(0), weirtest.Value(1), weirtest.Value(2)),
+	}
+	weirtest.Matrix(t, spec, steps, func(tb testing.TB, r *weirtest.Run) {
+		got := weirtest.Collect[string](r, "out")
+		slices.Sort(got)
+		if want := []string{"0 [{0 [] true} {0 [] true}]", "1 [{1 [7] true} {0 [] true}]", "2 [{2 [] false} {0 [] true}]"}; !slices.Equal(got, want) {
+			tb.Errorf("got %q, want %q", got, want)
+		}
+	}, weirtest.Source[[]int]("values"), weirtest.Source[int]("asked"), weirtest.Sink[string]("out"), weirtest.InKeyOrder("out"))
+}
+
 func TestLookupMistakesAreReported(t *testing.T) {
 	_, err := weir.Compile(weir.NewJob("bad", func(j *weir.Job) {
 		in := weir.KeyBy(weir.From(j, "in", generator.New(func(uint64) int { return 0 }, generator.Count(1)), weir.ProcessingTime[int]()), "by", func(v int) int { return v })

@@ -16,6 +16,10 @@ import (
 	"github.com/weirflow/weir/operators"
 )
 
+// CodeUnanswered is the code of the error that a record has had no answer, or an answer no
+// record, when a barrier came.
+const CodeUnanswered = "WEIR-0734"
+
 // Carried is a record on its way to where it is joined.
 type Carried[T, Q any] struct {
 	// ID tells apart the records that are under way at one time, Home is the hash of
@@ -29,7 +33,10 @@ type Carried[T, Q any] struct {
 // Message is what the table gets: a value for a key, or a question of a record.
 type Message[Q, V any] struct {
 	Key   Q  `msgpack:"k"`
-	Value *V `msgpack:"v,omitempty"` // nil: a question
+	Value *V `msgpack:"v,omitempty"`
+	// Is says that it is a value, which Value does not: one whose encoding is nil comes
+	// back as no value.
+	Is bool `msgpack:"a,omitempty"`
 	// Of a question: the record, where it is joined, and which of its keys this is.
 	ID    uint64 `msgpack:"i,omitempty"`
 	Home  uint64 `msgpack:"h,omitempty"`
@@ -41,7 +48,17 @@ type Answer[V any] struct {
 	ID    uint64 `msgpack:"i"`
 	Home  uint64 `msgpack:"h"`
 	Index int    `msgpack:"n"`
-	Value *V     `msgpack:"v,omitempty"` // nil: nothing
+	Value *V     `msgpack:"v,omitempty"`
+	// Is says that the table has a value, also where that is encoded as nil.
+	Is bool `msgpack:"a,omitempty"`
+}
+
+// Content returns the value of a Message or an Answer that is one; nil is the zero one.
+func Content[V any](v *V) (content V) {
+	if v != nil {
+		content = *v
+	}
+	return content
 }
 
 // Found is what the table has for one key.
@@ -129,8 +146,8 @@ func (g *Gather[T, Q, V]) Answers() operators.Consumer[Answer[V]] {
 	return operators.Consumer[Answer[V]]{One: func(m *base.Meta, a *Answer[V]) {
 		r := g.of(a.ID, m.Time)
 		r.grow(a.Index + 1)
-		if a.Value != nil {
-			r.found[a.Index].Value, r.found[a.Index].OK = *a.Value, true
+		if a.Is {
+			r.found[a.Index].Value, r.found[a.Index].OK = Content(a.Value), true
 		}
 		r.answers++
 		g.send()
@@ -168,7 +185,8 @@ func (g *Gather[T, Q, V]) send() {
 }
 
 // Advance implements operators.Watermarker: no watermark overtakes a record that
-// waits. One could when all inputs were idle and one of them is active again.
+// waits. One could when all inputs were idle and one of them is active again; until the
+// answer is there, the task then asks again in every turn and does not sleep.
 func (g *Gather[T, Q, V]) Advance(w base.Timestamp, _ int64) (done bool) {
 	for _, r := range g.byID {
 		if r.time < w {
@@ -181,7 +199,11 @@ func (g *Gather[T, Q, V]) Advance(w base.Timestamp, _ int64) (done bool) {
 // Barrier implements operators.Barrierer: all parts of what came before it are there.
 func (g *Gather[T, Q, V]) Barrier(base.Epoch) error {
 	if len(g.byID) > 0 {
-		return fmt.Errorf("operator %s: %d records wait for answers at a barrier", g.uid, len(g.byID))
+		return &base.Error{
+			Code: CodeUnanswered, What: fmt.Sprintf("%d records of a lookup wait for answers at a barrier, and all answers before it are there", len(g.byID)),
+			Where: "operator " + g.uid,
+			Next:  "the job goes on from its last checkpoint; if this comes again, have keys say the same of the same record, and report it",
+		}
 	}
 	return nil
 }
