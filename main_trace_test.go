@@ -43,7 +43,7 @@ func traceServer(t *testing.T) string {
 	t.Cleanup(nc.Close)
 	for _, s := range []jetstream.StreamSpec{
 		{Name: "ASKED", Subjects: []string{"t.asked.*"}}, {Name: "ALL", Subjects: []string{"all"}}, {Name: "DEAD", Subjects: []string{"dead"}},
-		{Name: "EMPTY", Subjects: []string{"empty"}}, {Name: "OTHER", Subjects: []string{"other"}},
+		{Name: "DEEP", Subjects: []string{"deep.>"}}, {Name: "EMPTY", Subjects: []string{"empty"}}, {Name: "OTHER", Subjects: []string{"other"}},
 	} {
 		if _, err := jetstream.Ensure(t.Context(), nc, s); err != nil {
 			t.Fatal(err)
@@ -63,6 +63,11 @@ func traceServer(t *testing.T) string {
 		send(subject, body, err)
 	}
 	send("other", []byte("c-7 is mentioned here, and this is no event"), nil)
+	deep, err := NewEvent("asked", "deep-1", "k", traceAt, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sendJSON(deep.Subject("deep.a.b.c.d.e"), deep) // deeper than subjects are looked for
 	var blocks []Event
 	for i := range 50 {
 		asked, err := NewEvent("asked", fmt.Sprintf("c-%d", i), "k", traceAt, map[string]int{"n": i})
@@ -142,8 +147,9 @@ func TestTrace(t *testing.T) {
 		{[]string{"c-7", "--streams", "ASKED"}, ExitOK, "1 event in 0.000 s"},
 		{[]string{"c-7", "--streams", "ALL"}, ExitOK, "not found"},
 		{[]string{"c-7", "--limit", "2"}, ExitOK, "there may be more events"},
+		{[]string{"deep-1"}, ExitOK, "1 event in 0.000 s"},
 		{[]string{"c-77"}, ExitFailed, "error WEIR-0230: no event has the correlation ID \"c-77\""},
-		{[]string{"c-77"}, ExitFailed, "streams: ALL, ASKED, BLOCKS, DEAD, EMPTY, OTHER"},
+		{[]string{"c-77"}, ExitFailed, "streams: ALL, ASKED, BLOCKS, DEAD, DEEP, EMPTY, OTHER"},
 		{[]string{"c 7.*"}, ExitFailed, "WEIR-0230"},
 		{[]string{"c-7", "--streams", "NONE"}, ExitFailed, "there is no stream \"NONE\""},
 		{[]string{"c-7", "--limit", "0"}, ExitUsage, "flag --limit"},

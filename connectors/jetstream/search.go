@@ -139,7 +139,8 @@ func (q *Search) onSubject(ctx context.Context, s natsjs.Stream, subject string)
 	}
 }
 
-// bySubject reports whether the first message has its token at the end of its subject.
+// bySubject reports whether the first message has its token at the end of its subject,
+// and not so deep in it that subjects would not find it.
 func (q *Search) bySubject(ctx context.Context, s natsjs.Stream, first uint64) (bool, error) {
 	m, err := s.GetMsg(ctx, first)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
@@ -149,7 +150,7 @@ func (q *Search) bySubject(ctx context.Context, s natsjs.Stream, first uint64) (
 		return false, err
 	}
 	token, ok := q.TokenOf(m.Data)
-	return ok && strings.HasSuffix(m.Subject, "."+token), nil
+	return ok && strings.HasSuffix(m.Subject, "."+token) && strings.Count(m.Subject, ".") <= tokenDepth, nil
 }
 
 // scan reads the stream up to a sequence.
