@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/weirflow/weir/internal/base"
 )
@@ -45,25 +47,32 @@ type Event struct {
 	Payload json.RawMessage `json:"payload,omitempty" msgpack:"payload,omitempty"`
 }
 
-// NewEvent makes the first event of a chain. The correlation is 1 to 128 characters
-// without white space, dots and the wildcards * and >, because it becomes part of
-// subjects; so is the type. The payload is encoded as JSON. Errors have the code
-// CodeEvent.
+// NewEvent makes the first event of a chain. The correlation is 1 to 128 bytes of UTF-8
+// without white space, control characters, dots and the wildcards * and >, because it
+// becomes part of subjects; so is the type. The payload is encoded as JSON. Errors have
+// the code CodeEvent.
 func NewEvent(typ, correlation, key string, at time.Time, payload any) (Event, error) {
-	for _, part := range []struct{ what, text string }{{"type", typ}, {"correlation", correlation}} {
-		if part.text == "" || len(part.text) > 128 || strings.ContainsAny(part.text, " .*>\t\r\n\x00") {
-			return Event{}, &base.Error{
-				Code: CodeEvent, What: fmt.Sprintf("an event cannot have the %s %q", part.what, part.text),
-				Next: "use 1 to 128 characters without white space, dots, * and >",
-			}
-		}
+	if err := checkPart("correlation", correlation); err != nil {
+		return Event{}, err
 	}
 	e := Event{ID: eventID(correlation, typ, 1), Type: typ, Correlation: correlation, Key: key, At: at.UnixMilli(), Attempt: 1, Schema: typ + "/1"}
 	return e.with(payload)
 }
 
+// checkPart returns what keeps a text from being a part of a subject.
+func checkPart(what, text string) error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(".*>", r) }
+	if text != "" && len(text) <= 128 && utf8.ValidString(text) && !strings.ContainsFunc(text, bad) {
+		return nil
+	}
+	return &base.Error{
+		Code: CodeEvent, What: fmt.Sprintf("an event cannot have the %s %q", what, text),
+		Next: "use 1 to 128 bytes without white space, control characters, dots, * and >",
+	}
+}
+
 // Next makes the event that a step makes of e: of the same chain and key, caused by e.
-// An event causes at most one of each type.
+// An event causes at most one of each type. The type is as in NewEvent.
 func (e Event) Next(typ string, at time.Time, payload any) (Event, error) {
 	n := Event{
 		ID: eventID(e.ID, typ, 1), Type: typ, Correlation: e.Correlation, Causation: e.ID, Key: e.Key,
@@ -73,6 +82,9 @@ func (e Event) Next(typ string, at time.Time, payload any) (Event, error) {
 }
 
 func (e Event) with(payload any) (Event, error) {
+	if err := checkPart("type", e.Type); err != nil {
+		return Event{}, err
+	}
 	b, err := json.Marshal(payload)
 	if err != nil {
 		return Event{}, &base.Error{Code: CodeEvent, What: "the payload of an event is no JSON", Where: "event " + e.Type, Cause: err}

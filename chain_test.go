@@ -169,7 +169,8 @@ func TestRetryOrGiveUp(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	for _, c := range []struct{ typ, id string }{{"", "a"}, {"asked", ""}, {"as.ked", "a"}, {"asked", "a b"}, {"asked", ">"}, {"asked", "*"}, {"asked", strings.Repeat("a", 129)}} {
+	for _, c := range []struct{ typ, id string }{{"", "a"}, {"asked", ""}, {"as.ked", "a"}, {"asked", "a b"}, {"asked", ">"}, {"asked", "*"}, {"asked", strings.Repeat("a", 129)},
+		{"asked", "a\vb"}, {"asked\f", "a"}, {"asked", "a\u00a0b"}, {"asked", "a\x01"}, {"asked", "a\xff"}} {
 		if _, err := weir.NewEvent(c.typ, c.id, "k", chainStart, 1); err == nil || !strings.Contains(err.Error(), weir.CodeEvent) {
 			t.Errorf("%q %q: %v", c.typ, c.id, err)
 		}
@@ -181,6 +182,11 @@ func TestEvents(t *testing.T) {
 	b, err := a.Next("answered", chainStart.Add(time.Second), 7)
 	if err != nil || b.Correlation != "a" || b.Causation != a.ID || b.Key != a.Key || b.Subject("x") != "x.answered.a" || b.At-a.At != 1000 {
 		t.Errorf("%+v, %v", b, err)
+	}
+	for _, typ := range []string{"", "an.swered", "answered >", "answered\u00a0"} {
+		if _, err := a.Next(typ, chainStart, 7); err == nil || !strings.Contains(err.Error(), weir.CodeEvent) {
+			t.Errorf("%q: %v", typ, err)
+		}
 	}
 	again, _ := a.Next("answered", chainStart, 8)
 	if other, _ := a.Next("noticed", chainStart, 7); again.ID != b.ID || other.ID == b.ID || b.ID == a.ID {
