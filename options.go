@@ -57,9 +57,12 @@ func (o ErrorOption) from(f *fromOptions) { f.onBad = o.policy }
 
 // OnError sets what happens to records that the function refuses (TryMap, Process),
 // that cannot be decoded (From), or whose call has failed for good (Infer). With a
-// policy other than Fail a panic of the function is an error of the record in hand; it
-// is recovered, and a dead letter has its stack. What a call emits is handed on when it
-// has not failed.
+// policy other than Fail a panic of the function (From: of that of the event time) is
+// an error of the record in hand; it is recovered, and a dead letter has its stack. What
+// a call emits is handed on when it has not failed.
+//
+// A function must not change what it is given through pointers, slices and maps in it: a
+// dead letter holds the record as the function left it.
 func OnError(p Policy) ErrorOption { return ErrorOption{p} }
 
 // ParallelismOption is what Parallelism returns: an option of From and KeyBy.
