@@ -13,6 +13,9 @@ import (
 // buckets in short turns, while others are deleted and registered, some for buckets
 // that come between, and each fires once.
 func TestSpilledTimersMoveDown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine and many timers: minutes under the race detector, and no race to find")
+	}
 	_, rng := seeds(t)
 	s, err := OpenStore(Options{FS: vfs.NewMem(), Dir: "state", Memory: 4 << 20, Job: "job"})
 	if err != nil {
