@@ -114,6 +114,9 @@ func (o *outage) run(t *testing.T) (answered, degraded int, failed map[string]in
 // Every record ends by the policy, nothing restarts, retries keep their budget, and what
 // the fallback has answered says so. Times are a thirtieth of a real outage's.
 func TestOutages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("in real time: the race detector on a busy machine leaves too little of it")
+	}
 	all := func(r fakemodel.Rule) []fakemodel.Rule { return []fakemodel.Rule{r} }
 	quick := guard.Policy{
 		Name: "m", AttemptTimeout: 200 * time.Millisecond, Deadline: 2 * time.Second,
