@@ -20,23 +20,12 @@ func (n *process[K, T, Out]) guard() {
 	n.refuser.retriesOf(n.retry)
 }
 
-// guarded is one under such a policy.
+// guarded calls the function for the record in hand under such a policy.
 func (n *process[K, T, Out]) guarded(m *base.Meta, v *T) {
-	if n.stage.running {
-		if n.s.Fail(n.s.finish(n.stage)); n.s.err != nil {
-			return
-		}
-	}
-	n.s.at, n.s.cur = n.op, m
-	k := n.spec.Key(*v)
-	n.enter(m.Hash, k)
-	n.s.Env.Backend.SetRecordTime(m.Time)
-	n.ctx.begin(k, *m)
 	if err := n.settle(protectCall(func() error { return n.fn.OnRecord(&n.ctx, *v) })); err != nil {
 		n.refuser.Refuse(m, v, err)
 	}
 	n.refuser.attempt = 0 // timers that fire now have an attempt of their own
-	n.firePast()
 }
 
 // settle hands on what a call has emitted, unless it failed, and returns its error.
@@ -91,10 +80,8 @@ func (n *process[K, T, Out]) retry(m *base.Meta, d *DeadLetter) error {
 	if d.Kind == ProcessingTimerLetter {
 		kind = state.ProcessingTimer
 	}
-	if n.stage.running {
-		if n.s.Fail(n.s.finish(n.stage)); n.s.err != nil {
-			return nil
-		}
+	if !n.caughtUp() {
+		return nil
 	}
 	at := nanosOf(d.EventTime)
 	// As when it fires: what it emits has not the time of the letter, which may be that

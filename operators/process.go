@@ -188,24 +188,28 @@ func (n *processCore) Open() error {
 // one takes a record. A watermark that still fires timers, in short turns, is
 // completed first: a record that came after it finds its key's timers fired.
 func (n *process[K, T, Out]) one(m *base.Meta, v *T) {
-	if n.refuser != nil {
-		n.guarded(m, v)
+	if !n.caughtUp() {
 		return
-	}
-	if n.stage.running {
-		if n.s.Fail(n.s.finish(n.stage)); n.s.err != nil {
-			return
-		}
 	}
 	n.s.at, n.s.cur = n.op, m
 	k := n.spec.Key(*v)
 	n.enter(m.Hash, k)
 	n.s.Env.Backend.SetRecordTime(m.Time)
 	n.ctx.begin(k, *m)
-	if err := n.fn.OnRecord(&n.ctx, *v); err != nil {
+	if n.refuser != nil {
+		n.guarded(m, v)
+	} else if err := n.fn.OnRecord(&n.ctx, *v); err != nil {
 		n.s.bad(m, err)
 	}
 	n.firePast()
+}
+
+// caughtUp completes a watermark that still fires timers; false: the subtask fails.
+func (n *processCore) caughtUp() bool {
+	if n.stage.running {
+		n.s.Fail(n.s.finish(n.stage))
+	}
+	return n.s.err == nil
 }
 
 // batch takes a run of records. Where state has been spilled, what the run needs is
