@@ -270,7 +270,8 @@ func (c *check) settle(ctx context.Context) error {
 	})
 }
 
-// flow is how many prompts must come to their end while a step is added.
+// flow is how many prompts must come to their end while a step is added, if so many are
+// left.
 const flow = 20
 
 // addStep starts the step moderate in a process of its own, while prompts flow, and
@@ -298,7 +299,7 @@ func (c *check) addStep(ctx context.Context, chain *process) (*process, error) {
 		extra.kill()
 		return nil, err
 	}
-	if err := c.await(ctx, first+flow); err != nil {
+	if err := c.await(ctx, min(first+flow, c.script.total())); err != nil {
 		extra.kill()
 		return nil, err
 	}
@@ -311,6 +312,10 @@ func (c *check) addStep(ctx context.Context, chain *process) (*process, error) {
 		return nil, err
 	}
 	last, err := c.ended(ctx)
+	if err == nil && last == first {
+		extra.kill()
+		return nil, fmt.Errorf("all %d prompts had ended before the step was added: ask more, or more slowly (--prompts, --rate)", last)
+	}
 	c.printf("step moderate added while %d more prompts ended; the others went on: %s", last-first, after)
 	return extra, err
 }

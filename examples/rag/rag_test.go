@@ -18,9 +18,10 @@ import (
 
 // The whole of what the README claims is
 //
-//	go test ./examples/rag -run Chain -rag.prompts 10000 -timeout 20m -v
+//	go test ./examples/rag -run Chain -rag.prompts 10000 -rag.rate 0 -timeout 20m -v
 var (
 	prompts = flag.Int("rag.prompts", 150, "prompts of TestChain")
+	rate    = flag.Float64("rag.rate", 25, "prompts per second of TestChain; 0 is as fast as they are taken")
 	kills   = flag.Int("rag.kills", 2, "how often TestChain kills the chain")
 	seed    = flag.Uint64("rag.seed", 1, "seed of TestChain and TestSearch")
 )
@@ -48,7 +49,7 @@ func TestChain(t *testing.T) {
 	var out bytes.Buffer
 	c := &check{
 		dir: t.TempDir(), kills: *kills, seed: *seed, exe: exe, env: []string{childVariable + "=1"}, out: &out,
-		script: script{documents: 40, prompts: *prompts, poison: max(2, *prompts/500), undeliverable: max(2, *prompts/500)},
+		script: script{documents: 40, prompts: *prompts, rate: *rate, poison: max(2, *prompts/500), undeliverable: max(2, *prompts/500)},
 	}
 	err = c.run(t.Context())
 	t.Logf("seed %d\n%s", *seed, &out)
