@@ -260,7 +260,7 @@ func (s *overloadSeen) watch(ctx context.Context, nc *nats.Conn, fake *fakemodel
 	n := uint64(w.rate * w.length.Seconds())
 	failed := make(chan error, 1)
 	start := time.Now()
-	go func() { failed <- push(nc, n, w.rate, start) }()
+	go func() { failed <- push(ctx, nc, n, w.rate, start) }()
 	var last time.Time
 	quick := w.quick == 0
 	for {
@@ -299,41 +299,24 @@ func (s *overloadSeen) watch(ctx context.Context, nc *nats.Conn, fake *fakemodel
 	}
 }
 
-// push publishes events at a rate, by an open loop: each as a message of its own, with
-// so many acknowledgements outstanding.
-func push(nc *nats.Conn, n uint64, rate float64, start time.Time) error {
-	const outstanding = 8192
-	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(outstanding))
-	if err != nil {
-		return err
-	}
-	acks := make(chan natsjs.PubAckFuture, outstanding)
-	ended := make(chan error, 1)
-	go func() {
-		var err error
-		for a := range acks {
-			select {
-			case <-a.Ok():
-			case e := <-a.Err():
-				err = e
-			}
-		}
-		ended <- err
-	}()
+// push publishes events at a rate, by an open loop: each is a message of its own, and
+// those that are due are published together, as by the jetstream sink.
+func push(ctx context.Context, nc *nats.Conn, n uint64, rate float64, start time.Time) error {
+	p := jetstream.NewBatchPublisher(nc, "IN")
 	for i := range n {
 		if ahead := time.Duration(float64(i)/rate*1e9) - time.Since(start); ahead > time.Millisecond {
+			if err := p.Flush(ctx); err != nil {
+				return err
+			}
 			time.Sleep(ahead)
 		}
 		data := make([]byte, 100)
 		binary.LittleEndian.PutUint64(data, i)
-		a, err := js.PublishAsync("in.x", data, natsjs.WithStallWait(time.Minute))
-		if err != nil {
+		if err := p.Add(ctx, "in.x", data, nil); err != nil {
 			return err
 		}
-		acks <- a
 	}
-	close(acks)
-	return <-ended
+	return p.Flush(ctx)
 }
 
 // rssOf is the resident memory of a process in bytes; 0 where that is not told.

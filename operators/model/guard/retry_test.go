@@ -371,6 +371,7 @@ func TestShortDeadlinesDoNotOpenTheBreaker(t *testing.T) {
 				t.Fatal(k, res, err)
 			}
 		}
+		synctest.Wait()
 		if st := c.Stats(); st.Breaker != closed || st.Limit != 16 || st.InFlight != 0 {
 			t.Errorf("%+v", st)
 		}
