@@ -214,8 +214,12 @@ func (m *machine) addCells(s *cellStore, t int64) {
 		m.addList(s, t)
 		return
 	}
-	if m.dense(s) {
+	switch {
+	case m.dense(s):
 		m.addRings(s, t)
+		return
+	case m.isRaw(s):
+		m.addRaw(s, t)
 		return
 	}
 	var c []byte
@@ -245,16 +249,21 @@ func (m *machine) addParts(ch *channel, b []byte, t int64) {
 	if ch.col >= 0 {
 		v = m.in.nums[ch.col]
 	}
+	m.addValue(ch.mask, b, v, t)
+}
+
+// addValue adds a value of time t to the parts of mask, in place.
+func (m *machine) addValue(mask uint8, b []byte, v float64, t int64) {
 	switch n := le.Uint32(b); {
-	case ch.mask == pN:
+	case mask == pN:
 		le.PutUint32(b, addCounts(n, 1))
-	case ch.mask == basic && n == 0:
+	case mask == basic && n == 0:
 		oneBasic((*[basicSize]byte)(b), v)
 	default:
 		var a acc
-		a.load(ch.mask, b)
-		a.add(ch.mask, v, t, m.secs(t))
-		a.store(ch.mask, b)
+		a.load(mask, b)
+		a.add(mask, v, t, m.secs(t))
+		a.store(mask, b)
 	}
 }
 
@@ -308,8 +317,12 @@ func (m *machine) addList(s *cellStore, t int64) {
 // advanceCells brings a store from clock old to clock c: tiles that leave a
 // horizon become those of the next, and what was open is closed.
 func (m *machine) advanceCells(s *cellStore, old, c int64) {
-	if m.dense(s) {
+	switch {
+	case m.dense(s):
 		m.advanceRings(s, old, c)
+		return
+	case m.isRaw(s):
+		m.advanceRaw(s, old, c)
 		return
 	}
 	if s.exact || floorDiv(old, s.levels[0].hop) != floorDiv(c, s.levels[0].hop) {

@@ -53,6 +53,9 @@ func (m *machine) readCells(s *cellStore) {
 	case m.dense(s):
 		m.readRings(s)
 		return
+	case m.isRaw(s):
+		m.readRaw(s)
+		return
 	case s.mode == modeParts && !s.keyed:
 		m.readParts(s)
 		return

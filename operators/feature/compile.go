@@ -440,6 +440,9 @@ func (c *compiler[T]) planOuts(s *cellStore) {
 	}
 	s.uses()
 	s.rings = planRings(s)
+	if c.p.period == 0 {
+		s.raw = planRaw(s)
+	}
 	s.rings.plan = s.planScalars(c.p.schema, func(l, ch int) int {
 		lv := &s.rings.levels[l]
 		return lv.window + lv.chans[slices.IndexFunc(lv.chans, func(c ringChan) bool { return c.ch == ch })].off

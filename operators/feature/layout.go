@@ -7,7 +7,7 @@ import (
 
 // The state of a key is one byte string, little-endian:
 //
-//	 0  u8   version of the layout, 2
+//	 0  u8   version of the layout, 3
 //	 1  u8   0
 //	 2  u16  number of sections
 //	 4  u32  fingerprint of the program
@@ -28,7 +28,8 @@ import (
 //   - Cells: tiles in the order of time, each its start (i64), its item (u64; only
 //     keyed ones) and the payload: parts of the channels, or a sorted list of
 //     values. Cells of one tile are in the order of items.
-//   - Rings: the dense form of the cells of scalars; see rings.go.
+//   - Raw records and rings: the forms of scalars with few records and with many; see
+//     raw.go and rings.go. The first word of the section says which it is.
 //   - Latest values: time (i64) and value (u64: the bits of a float64, or the hash
 //     of a text), in the order of time.
 //   - Distinct values: time last seen (i64) and hash (u64), in the order of time;
@@ -36,7 +37,7 @@ import (
 //     some window may need.
 //   - Texts: hash (u64), length (u16) and bytes of those that other sections name.
 const (
-	layoutVersion = 2
+	layoutVersion = 3
 	headerSize    = 24
 	decaySize     = 32
 	sectionSize   = 24

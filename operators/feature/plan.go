@@ -100,6 +100,8 @@ type cellStore struct {
 	plan scalarPlan
 	// rings is set for the store of scalars, which has a dense form.
 	rings *ringPlan
+	// raw is set for that store where it has a raw form.
+	raw *rawPlan
 }
 
 // recentStore is a list of the latest values.

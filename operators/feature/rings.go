@@ -130,7 +130,9 @@ func (lv *ringLevel) bits(b []byte) bitmap {
 }
 
 // dense says that a store of scalars has the dense form.
-func (m *machine) dense(s *cellStore) bool { return s.rings != nil && m.get(s.sec, secAux) != 0 }
+func (m *machine) dense(s *cellStore) bool {
+	return s.rings != nil && m.get(s.sec, secAux) == formRings
+}
 
 // makeDense turns the cells of a store into rings.
 func (m *machine) makeDense(s *cellStore) {
@@ -141,7 +143,7 @@ func (m *machine) makeDense(s *cellStore) {
 	m.insert(s.sec, 0, r.size)
 	b := m.bytes(s.sec)
 	clear(b)
-	m.set(s.sec, secAux, 1)
+	m.set(s.sec, secAux, formRings)
 	c := m.clock()
 	if open > 0 {
 		copy(b[:r.open], cells[n*s.size+s.pay:])

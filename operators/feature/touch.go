@@ -26,7 +26,7 @@ func (p *plan) touch(b []byte) {
 // is a hint: the state may be anything.
 func (p *plan) touchTurn(b []byte, t int64) {
 	s := p.rings
-	if s == nil || len(b) < s.rings.size || le.Uint32(b[p.secOff+s.sec*sectionSize+secAux:]) == 0 {
+	if s == nil || len(b) < s.rings.size || le.Uint32(b[p.secOff+s.sec*sectionSize+secAux:]) != formRings {
 		return
 	}
 	off := int(le.Uint32(b[p.secOff+s.sec*sectionSize+secOff:]))

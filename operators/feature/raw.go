@@ -1,0 +1,214 @@
+package feature
+
+import "slices"
+
+// The raw form of the scalars of a key that has few records: the records themselves. A
+// key that is seen now and then takes a third of the memory of tiles like this, and
+// gives the same values: windows begin at the same times.
+//
+// An entry is the record's time (i64), a bit for each channel that it counts in, and
+// the values (f64) of the columns of the channels; one that no channel takes is 0.
+// Entries are in the order of time and, at one time, in that of their coming. A group
+// whose clock stands still between calendar boundaries has no raw form: its records
+// count as of the boundary.
+
+// rawMost is the number of records of a key from which it gets tiles.
+const rawMost = 48
+
+// The form of a store of scalars, in the first word of its section.
+const (
+	formRaw   = iota // cells where there is no raw form
+	formRings        // see rings.go
+	formCells
+)
+
+// rawPlan is the layout of an entry.
+type rawPlan struct {
+	size int
+	cols []int // the columns, in the order of their values
+	vals int   // offset of the first value
+	at   []int // for each channel the offset of its value, 0 if it counts records
+}
+
+func planRaw(s *cellStore) *rawPlan {
+	r := &rawPlan{vals: 8 + (len(s.chans)+7)/8}
+	for i := range s.chans {
+		at := 0
+		if col := s.chans[i].col; col >= 0 {
+			j := slices.Index(r.cols, col)
+			if j < 0 {
+				j = len(r.cols)
+				r.cols = append(r.cols, col)
+			}
+			at = r.vals + 8*j
+		}
+		r.at = append(r.at, at)
+	}
+	r.size = r.vals + 8*len(r.cols)
+	return r
+}
+
+// counts says that an entry counts in channel i.
+func (r *rawPlan) counts(e []byte, i int) bool { return e[8+i>>3]>>(i&7)&1 != 0 }
+
+// value is what an entry adds to channel i.
+func (r *rawPlan) value(e []byte, i int) float64 {
+	if r.at[i] == 0 {
+		return 0
+	}
+	return getf(e, r.at[i])
+}
+
+// isRaw says that a store of scalars has the raw form.
+func (m *machine) isRaw(s *cellStore) bool { return s.raw != nil && m.get(s.sec, secAux) == formRaw }
+
+// entry makes the entry of the record in hand; nil if no channel takes it. It is valid
+// until m.buf is used again.
+func (m *machine) entry(s *cellStore, t int64) []byte {
+	r, any := s.raw, false
+	m.buf = slices.Grow(m.buf[:0], r.size)[:r.size]
+	e := m.buf
+	clear(e)
+	puti(e, 0, t)
+	for i := range s.chans {
+		ch := &s.chans[i]
+		if m.in.preds&ch.filter != ch.filter || m.in.null(ch.col) {
+			continue
+		}
+		any = true
+		e[8+i>>3] |= 1 << (i & 7)
+		if r.at[i] > 0 {
+			putf(e, r.at[i], m.in.nums[ch.col])
+		}
+	}
+	if !any {
+		return nil
+	}
+	return e
+}
+
+// addRaw adds the record in hand, at time t.
+func (m *machine) addRaw(s *cellStore, t int64) {
+	r, c := s.raw, m.clock()
+	e := m.entry(s, t)
+	if e == nil || t < s.levels[len(s.levels)-1].lo(c) {
+		return
+	}
+	n, open := m.entries(s.sec, r.size), m.get(s.sec, secOpen)
+	if n >= rawMost {
+		m.makeCells(s)
+		m.addCells(s, t)
+		return
+	}
+	i := n
+	if t >= c && !m.p.including {
+		m.set(s.sec, secOpen, open+1)
+	} else {
+		b := m.bytes(s.sec)
+		for i = n - open; i > 0 && geti(b, (i-1)*r.size) > t; i-- {
+		}
+	}
+	o := m.insert(s.sec, i*r.size, r.size)
+	copy(m.b[o:], e)
+}
+
+// advanceRaw brings a store from clock old to clock c: what no horizon reaches is
+// dropped, and what was open is closed.
+func (m *machine) advanceRaw(s *cellStore, old, c int64) {
+	m.set(s.sec, secOpen, 0)
+	last := &s.levels[len(s.levels)-1]
+	if last.w == forever || last.number(old) == last.number(c) {
+		return
+	}
+	b, lo, end := m.bytes(s.sec), last.lo(c), 0
+	for end < len(b) && geti(b, end) < lo {
+		end += s.raw.size
+	}
+	if end > 0 {
+		m.remove(s.sec, 0, end)
+	}
+}
+
+// makeCells turns the entries of a store into cells.
+func (m *machine) makeCells(s *cellStore) {
+	entries := append([]byte(nil), m.bytes(s.sec)...)
+	m.set(s.sec, secLen, 0)
+	m.set(s.sec, secOpen, 0)
+	m.set(s.sec, secAux, formCells)
+	for e := entries; len(e) > 0; e = e[s.raw.size:] {
+		t := geti(e, 0)
+		cell := m.place(s, t, 0) // open again if it was
+		for i := range s.chans {
+			if ch := &s.chans[i]; s.raw.counts(e, i) {
+				m.addValue(ch.mask, cell[s.pay+ch.off:], s.raw.value(e, i), t)
+			}
+		}
+	}
+}
+
+// readRaw computes the fields of a store from its entries, from the newest to the
+// oldest.
+func (m *machine) readRaw(s *cellStore) {
+	r, size := s.raw, s.size-s.pay
+	m.buf = slices.Grow(m.buf[:0], size*len(s.levels))[:size*len(s.levels)]
+	sum := m.buf[:size]
+	clear(sum)
+	c, b := m.clock(), m.bytes(s.sec)
+	b = b[:len(b)-m.get(s.sec, secOpen)*r.size]
+	for l := range s.levels {
+		if l > 0 { // a level has what the one below it has
+			below := sum
+			sum = m.buf[l*size : (l+1)*size]
+			copy(sum, below)
+		}
+		lo := s.levels[l].lo(c)
+		for ; len(b) > 0; b = b[:len(b)-r.size] {
+			e := b[len(b)-r.size:]
+			if geti(e, 0) < lo {
+				break
+			}
+			m.addOlder(s, sum, e)
+		}
+	}
+	m.outScalars(&s.plan, m.buf)
+}
+
+// addOlder adds an entry to a payload of later ones.
+func (m *machine) addOlder(s *cellStore, pay, e []byte) {
+	for i := range s.chans {
+		if !s.raw.counts(e, i) {
+			continue
+		}
+		ch := &s.chans[i]
+		b := pay[ch.off:]
+		switch n := le.Uint32(b); {
+		case ch.mask == pN:
+			le.PutUint32(b, n+1)
+		case ch.mask == basic && n == 0:
+			oneBasic((*[basicSize]byte)(b), s.raw.value(e, i))
+		case ch.mask == basic:
+			addBasic((*[basicSize]byte)(b), n, s.raw.value(e, i))
+		default: // of two first values at one time, the entry's is the first
+			var one, a acc
+			t := geti(e, 0)
+			one.add(ch.mask, s.raw.value(e, i), t, m.secs(t))
+			a.load(ch.mask, b)
+			one.merge(ch.mask, &a)
+			one.store(ch.mask, b)
+		}
+	}
+}
+
+// addBasic adds a value to all basic parts of n > 0 values.
+func addBasic(d *[basicSize]byte, n uint32, v float64) {
+	sum := getf(d[:], 4)
+	le.PutUint32(d[0:], n+1)
+	putf(d[:], 4, sum+v)
+	putf(d[:], 12, getf(d[:], 12)+spread(float64(n), 1, sum, v))
+	if v < getf(d[:], 20) {
+		putf(d[:], 20, v)
+	}
+	if v > getf(d[:], 28) {
+		putf(d[:], 28, v)
+	}
+}
