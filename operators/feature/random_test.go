@@ -99,7 +99,7 @@ func newTrial(t testing.TB, seed uint64) *trial {
 // stream makes the events: bursts, ties, gaps of every size, and disorder.
 func (tr *trial) stream(set []time.Duration) {
 	r := tr.rng
-	longest := int64(set[len(set)-1])
+	longest, hops := int64(set[len(set)-1]), tr.p.Horizons()
 	now := r.Int64N(4e18) - 2e18
 	cats := 1 + r.IntN(20)
 	pace := int64(set[r.IntN(len(set))]) / int64(1+r.IntN(60))
@@ -122,6 +122,9 @@ func (tr *trial) stream(set []time.Duration) {
 		if r.IntN(8) == 0 && len(tr.events) > 0 {
 			e.at = tr.events[r.IntN(len(tr.events))].at
 		}
+		if h := hop(r, hops); h > 0 && r.IntN(6) == 0 { // where tiles and windows begin
+			e.at -= ((e.at-tr.m.offset)%h + h) % h
+		}
 		switch r.IntN(20) {
 		case 0:
 			e.v = math.NaN()
@@ -138,6 +141,14 @@ func (tr *trial) stream(set []time.Duration) {
 		}
 		tr.events = append(tr.events, e)
 	}
+}
+
+// hop picks the width of a tile, in nanoseconds; 0 if there are none.
+func hop(r *rand.Rand, of []feature.Horizon) int64 {
+	if len(of) == 0 {
+		return 0
+	}
+	return int64(of[r.IntN(len(of))].Hop)
 }
 
 // name finds the feature of a field.
