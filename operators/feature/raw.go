@@ -1,6 +1,9 @@
 package feature
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // The raw form of the scalars of a key that has few records: the records themselves. A
 // key that is seen now and then takes a third of the memory of tiles like this, and
@@ -161,54 +164,91 @@ func (m *machine) readRaw(s *cellStore) {
 			sum = m.buf[l*size : (l+1)*size]
 			copy(sum, below)
 		}
-		lo := s.levels[l].lo(c)
-		for ; len(b) > 0; b = b[:len(b)-r.size] {
-			e := b[len(b)-r.size:]
-			if geti(e, 0) < lo {
-				break
-			}
-			m.addOlder(s, sum, e)
+		lo, from := s.levels[l].lo(c), len(b)
+		for from > 0 && geti(b, from-r.size) >= lo {
+			from -= r.size
 		}
+		m.addOlder(s, sum, b[from:])
+		b = b[:from]
 	}
 	m.outScalars(&s.plan, m.buf)
 }
 
-// addOlder adds an entry to a payload of later ones.
-func (m *machine) addOlder(s *cellStore, pay, e []byte) {
+// addOlder adds entries to a payload of later ones.
+func (m *machine) addOlder(s *cellStore, pay, entries []byte) {
+	if len(entries) == 0 {
+		return
+	}
+	r := s.raw
 	for i := range s.chans {
-		if !s.raw.counts(e, i) {
-			continue
-		}
 		ch := &s.chans[i]
 		b := pay[ch.off:]
-		switch n := le.Uint32(b); {
-		case ch.mask == pN:
-			le.PutUint32(b, n+1)
-		case ch.mask == basic && n == 0:
-			oneBasic((*[basicSize]byte)(b), s.raw.value(e, i))
-		case ch.mask == basic:
-			addBasic((*[basicSize]byte)(b), n, s.raw.value(e, i))
-		default: // of two first values at one time, the entry's is the first
-			var one, a acc
-			t := geti(e, 0)
-			one.add(ch.mask, s.raw.value(e, i), t, m.secs(t))
-			a.load(ch.mask, b)
-			one.merge(ch.mask, &a)
-			one.store(ch.mask, b)
+		switch ch.mask {
+		case pN:
+			le.PutUint32(b, addCounts(le.Uint32(b), r.count(entries, i)))
+		case basic:
+			var sum [basicSize]byte
+			if n := r.sumBasic(&sum, entries, i); n > 0 {
+				mergeBasic((*[basicSize]byte)(b), &sum, le.Uint32(b), n)
+			}
+		default:
+			m.addAny(ch.mask, b, r, entries, i)
 		}
 	}
 }
 
-// addBasic adds a value to all basic parts of n > 0 values.
-func addBasic(d *[basicSize]byte, n uint32, v float64) {
-	sum := getf(d[:], 4)
-	le.PutUint32(d[0:], n+1)
-	putf(d[:], 4, sum+v)
-	putf(d[:], 12, getf(d[:], 12)+spread(float64(n), 1, sum, v))
-	if v < getf(d[:], 20) {
-		putf(d[:], 20, v)
+// count counts the entries that count in channel i.
+func (r *rawPlan) count(entries []byte, i int) (n uint32) {
+	for o := 8 + i>>3; o < len(entries); o += r.size {
+		n += uint32(entries[o]>>(i&7)) & 1
 	}
-	if v > getf(d[:], 28) {
-		putf(d[:], 28, v)
+	return n
+}
+
+// sumBasic sets all basic parts to those of the entries that count in channel i, and
+// returns how many there are. Squares are taken about the mean, in a second pass.
+func (r *rawPlan) sumBasic(d *[basicSize]byte, entries []byte, i int) (n uint32) {
+	sum, low, high := 0.0, math.Inf(1), math.Inf(-1)
+	bit, val := 8+i>>3, r.at[i]
+	for o := 0; o < len(entries); o += r.size {
+		if entries[o+bit]>>(i&7)&1 == 0 {
+			continue
+		}
+		v := getf(entries, o+val)
+		n, sum, low, high = n+1, sum+v, min(low, v), max(high, v)
 	}
+	if n == 0 {
+		return 0
+	}
+	mean, m2 := sum/float64(n), 0.0
+	for o := 0; o < len(entries); o += r.size {
+		if entries[o+bit]>>(i&7)&1 == 0 {
+			continue
+		}
+		dist := getf(entries, o+val) - mean
+		m2 += dist * dist
+	}
+	le.PutUint32(d[0:], n)
+	putf(d[:], 4, sum)
+	putf(d[:], 12, m2)
+	putf(d[:], 20, low)
+	putf(d[:], 28, high)
+	return n
+}
+
+// addAny is addOlder for any parts of a channel.
+func (m *machine) addAny(mask uint8, b []byte, r *rawPlan, entries []byte, i int) {
+	var all acc
+	all.load(mask, b)
+	for o := len(entries) - r.size; o >= 0; o -= r.size {
+		if e := entries[o : o+r.size]; r.counts(e, i) {
+			// Of two first values at one time, the entry's is the first.
+			t := geti(e, 0)
+			one := acc{}
+			one.add(mask, r.value(e, i), t, m.secs(t))
+			one.merge(mask, &all)
+			all = one
+		}
+	}
+	all.store(mask, b)
 }
