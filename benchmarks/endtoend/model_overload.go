@@ -260,7 +260,7 @@ func (s *overloadSeen) watch(ctx context.Context, nc *nats.Conn, fake *fakemodel
 	n := uint64(w.rate * w.length.Seconds())
 	failed := make(chan error, 1)
 	start := time.Now()
-	go func() { failed <- push(ctx, nc, n, w.rate, start) }()
+	go func() { failed <- push(nc, n, w.rate, start) }()
 	var last time.Time
 	quick := w.quick == 0
 	for {
@@ -300,23 +300,47 @@ func (s *overloadSeen) watch(ctx context.Context, nc *nats.Conn, fake *fakemodel
 }
 
 // push publishes events at a rate, by an open loop: each is a message of its own, and
-// those that are due are published together, as by the jetstream sink.
-func push(ctx context.Context, nc *nats.Conn, n uint64, rate float64, start time.Time) error {
-	p := jetstream.NewBatchPublisher(nc, "IN")
+// of every so many, one asks to be acknowledged, so that the server is never far behind.
+// What is lost has no result in the end.
+func push(nc *nats.Conn, n uint64, rate float64, start time.Time) error {
+	const each, outstanding = 64, 64
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(outstanding))
+	if err != nil {
+		return err
+	}
+	acks := make(chan natsjs.PubAckFuture, outstanding)
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for a := range acks {
+			select {
+			case <-a.Ok():
+			case e := <-a.Err():
+				err = e
+			}
+		}
+		ended <- err
+	}()
 	for i := range n {
 		if ahead := time.Duration(float64(i)/rate*1e9) - time.Since(start); ahead > time.Millisecond {
-			if err := p.Flush(ctx); err != nil {
-				return err
-			}
 			time.Sleep(ahead)
 		}
 		data := make([]byte, 100)
 		binary.LittleEndian.PutUint64(data, i)
-		if err := p.Add(ctx, "in.x", data, nil); err != nil {
+		if i%each > 0 && i < n-1 {
+			if err := nc.Publish("in.x", data); err != nil {
+				return err
+			}
+			continue
+		}
+		a, err := js.PublishAsync("in.x", data, natsjs.WithStallWait(time.Minute))
+		if err != nil {
 			return err
 		}
+		acks <- a
 	}
-	return p.Flush(ctx)
+	close(acks)
+	return <-ended
 }
 
 // rssOf is the resident memory of a process in bytes; 0 where that is not told.
