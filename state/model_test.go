@@ -58,7 +58,9 @@ func TestSnapshots(t *testing.T) {
 	_, rng := seeds(t)
 	snapshotsAgainstModel(t, rng, 20, 0)
 	snapshotsAgainstModel(t, rng, 2000, 0)
-	snapshotsAgainstModel(t, rng, 20_000, 0)
+	if !testing.Short() {
+		snapshotsAgainstModel(t, rng, 20_000, 0)
+	}
 	snapshotsAgainstModel(t, rng, 2000, 2200<<10)
 	snapshotsAgainstModel(t, rng, 20_000, 4<<20)
 }
@@ -204,9 +206,9 @@ func TestRescaleAgainAndAgain(t *testing.T) {
 // while the table grows, freezes and spills.
 func TestBatches(t *testing.T) {
 	_, rng := seeds(t)
-	memories := []int64{0, 1 << 20}
+	memories, rounds := []int64{0, 1 << 20}, 400
 	if testing.Short() {
-		memories = memories[1:]
+		memories, rounds = memories[1:], 160
 	}
 	for _, memory := range memories {
 		for _, d := range []*Decl{&kinds[0].decl, &kinds[1].decl, &kinds[2].decl, &kinds[3].decl} {
@@ -217,7 +219,7 @@ func TestBatches(t *testing.T) {
 			h.m[d.Name][3] = es
 			sums := map[uint64]uint64{}
 			var want model
-			for round := range 400 {
+			for round := range rounds {
 				n := 1 + rng.IntN(300)
 				keys, hashes, bkeys := make([]uint64, n), make([]uint64, n), make([][]byte, n)
 				for i := range keys {
@@ -251,7 +253,7 @@ func TestBatches(t *testing.T) {
 				}
 			}
 			h.b.CopyAll()
-			snap, err := h.waitSnap(19)
+			snap, err := h.waitSnap(rounds/20 - 1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,9 +13,9 @@ import (
 // time or batches ahead, makes room for what it loads although it changes nothing.
 func TestReadsKeepTheBudget(t *testing.T) {
 	const size, batch = 100, 256
-	keys, ways := uint64(120_000), []bool{true, false}
+	keys, passes, ways := uint64(120_000), uint64(2), []bool{true, false}
 	if testing.Short() {
-		keys, ways = 60_000, ways[:1]
+		keys, passes, ways = 60_000, 1, ways[:1]
 	}
 	for _, ahead := range ways {
 		s, err := OpenStore(Options{FS: vfs.NewMem(), Dir: "state", Blob: blob.Memory(), Memory: 8 << 20, Job: "job"})
@@ -40,7 +40,7 @@ func TestReadsKeepTheBudget(t *testing.T) {
 		}
 		var hs, ks [batch]uint64
 		peak := int64(0)
-		for at := uint64(0); at < 2*keys; at += batch {
+		for at := uint64(0); at < passes*keys; at += batch {
 			for i := range uint64(batch) {
 				ks[i] = (at + i) * 7919 % keys
 				hs[i] = base.HashUint64(ks[i])
