@@ -223,7 +223,7 @@ func TestBatches(t *testing.T) {
 				n := 1 + rng.IntN(300)
 				keys, hashes, bkeys := make([]uint64, n), make([]uint64, n), make([][]byte, n)
 				for i := range keys {
-					keys[i] = rng.Uint64N(uint64(20 + round*40))
+					keys[i] = rng.Uint64N(uint64(20 + 16_000*round/rounds))
 					hashes[i], bkeys[i] = hashOf(d, keys[i]), byteKey(keys[i])
 				}
 				out := make([]unsafe.Pointer, n)
