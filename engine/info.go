@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/weirflow/weir/engine/checkpoint"
+import (
+	"github.com/weirflow/weir/engine/checkpoint"
+	"github.com/weirflow/weir/state"
+)
 
 // Phase is what a job is doing.
 type Phase uint8
@@ -79,4 +82,12 @@ func (j *Job) Staged() int64 {
 		return g.staged.Load()
 	}
 	return 0
+}
+
+// State returns the figures of the job's keyed state; zero ones while it restarts.
+func (j *Job) State() state.Figures {
+	if g := j.running(); g != nil {
+		return g.store.Figures()
+	}
+	return state.Figures{}
 }

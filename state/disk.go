@@ -35,12 +35,18 @@ type disk struct {
 	fault atomic.Pointer[base.Error]
 	dead  atomic.Bool
 	ids   atomic.Uint64
+
+	mono    func() int64
+	stalled atomic.Int64 // nanoseconds
+	// life is held while opened, the same as db, is closed or looked at from outside.
+	life   sync.RWMutex
+	opened atomic.Pointer[pebble.DB]
 }
 
 // openDisk prepares the spill store and returns how much of the budget is left
 // for tables and buffers.
 func openDisk(o *Options) (*disk, int64, error) {
-	d := &disk{fs: o.FS, log: o.Logger}
+	d := &disk{fs: o.FS, log: o.Logger, mono: o.Clock.Mono}
 	if o.Dir == "" {
 		return d, o.Memory, nil
 	}
@@ -69,6 +75,7 @@ func (d *disk) open() *pebble.DB {
 			return
 		}
 		d.db = db
+		d.opened.Store(db)
 	})
 	if d.fault.Load() != nil {
 		return nil
@@ -105,6 +112,7 @@ func (d *disk) options() *pebble.Options {
 	}
 	o.Experimental.ValueSeparationPolicy = separation
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { d.fail(err) }}
+	d.stalls(o.EventListener, d.mono)
 	return o
 }
 
@@ -135,6 +143,9 @@ func (d *disk) close() error {
 	if d.db == nil {
 		return nil
 	}
+	d.life.Lock()
+	d.opened.Store(nil)
+	d.life.Unlock()
 	err := d.closeDB()
 	if d.fault.Load() != nil {
 		return nil // it was reported when it happened

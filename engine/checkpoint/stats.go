@@ -36,6 +36,8 @@ func (s *Stats) CommitQuantile(q float64) int64 {
 func (s *Stats) commitTook(nanos int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.s.CommitNanos += nanos
+	s.s.Commits[bucketOf(nanos)]++
 	if len(s.commits) < keptCommits {
 		s.commits = append(s.commits, nanos)
 		return
@@ -66,6 +68,10 @@ type Figures struct {
 	Durations [len(durationBounds) + 1]int64
 	// SumNanos is the sum of all durations.
 	SumNanos int64
+	// Commits and CommitNanos are the same for the part from durable to the commit of
+	// the last lane.
+	Commits     [len(durationBounds) + 1]int64
+	CommitNanos int64
 }
 
 // durationBounds are the upper bounds of the buckets of Figures.Durations, in
@@ -144,9 +150,13 @@ func (s *Stats) committed(n base.Epoch, nanos int64, now base.Timestamp) {
 	s.s.Committed++
 	s.s.LastEpoch, s.s.LastNanos, s.s.LastAt = n, nanos, now
 	s.s.SumNanos += nanos
+	s.s.Durations[bucketOf(nanos)]++
+}
+
+func bucketOf(nanos int64) int {
 	i := 0
 	for i < len(durationBounds) && nanos > durationBounds[i] {
 		i++
 	}
-	s.s.Durations[i]++
+	return i
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/weirflow/weir/engine/checkpoint"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/clock"
+	"github.com/weirflow/weir/state"
 )
 
 // Job is what the collector reads; *engine.Job implements it.
@@ -29,6 +30,7 @@ type Job interface {
 	Restarts() (int, error)
 	Limits() engine.Limits
 	Staged() int64
+	State() state.Figures
 }
 
 // Collector collects the metrics of one job.
@@ -75,6 +77,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.collectJob(ch, name)
 	c.collectCheckpoints(ch, name)
+	collectState(ch, name, c.job.State())
 }
 
 // collectFigures exposes what the operators of a subtask's chain count themselves.
@@ -112,14 +115,8 @@ func (c *Collector) collectJob(ch chan<- prometheus.Metric, name string) {
 
 func (c *Collector) collectCheckpoints(ch chan<- prometheus.Metric, name string) {
 	f := c.job.Checkpoints()
-	buckets := map[float64]uint64{}
-	var n uint64
-	for i, bound := range checkpoint.DurationBounds() {
-		n += uint64(f.Durations[i])
-		buckets[bound] = n
-	}
-	n += uint64(f.Durations[len(f.Durations)-1])
-	ch <- prometheus.MustNewConstHistogram(checkpointDuration, n, seconds(f.SumNanos), buckets, name)
+	histogram(ch, checkpointDuration, f.Durations[:], f.SumNanos, name)
+	histogram(ch, sinkCommit, f.Commits[:], f.CommitNanos, name)
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, name)
 	}
@@ -136,6 +133,36 @@ func (c *Collector) collectCheckpoints(ch chan<- prometheus.Metric, name string)
 	}
 	ch <- prometheus.MustNewConstMetric(checkpoints, prometheus.CounterValue, float64(f.Durable), name, "completed")
 	ch <- prometheus.MustNewConstMetric(checkpoints, prometheus.CounterValue, float64(f.Aborted), name, "failed")
+}
+
+// histogram exposes counts by the bounds of checkpoints' durations.
+func histogram(ch chan<- prometheus.Metric, d *prometheus.Desc, counts []int64, sum int64, job string) {
+	buckets := map[float64]uint64{}
+	var n uint64
+	for i, bound := range checkpoint.DurationBounds() {
+		n += uint64(counts[i])
+		buckets[bound] = n
+	}
+	n += uint64(counts[len(counts)-1])
+	ch <- prometheus.MustNewConstHistogram(d, n, seconds(sum), buckets, job)
+}
+
+func collectState(ch chan<- prometheus.Metric, job string, f state.Figures) {
+	for _, m := range []struct {
+		desc  *prometheus.Desc
+		kind  prometheus.ValueType
+		value float64
+	}{
+		{stateMemory, prometheus.GaugeValue, float64(f.Memory)},
+		{stateDisk, prometheus.GaugeValue, float64(f.Disk)},
+		{spillL0, prometheus.GaugeValue, float64(f.L0Files)},
+		{spillDebt, prometheus.GaugeValue, float64(f.Debt)},
+		{spillHits, prometheus.CounterValue, float64(f.CacheHits)},
+		{spillMisses, prometheus.CounterValue, float64(f.CacheMisses)},
+		{spillStalls, prometheus.CounterValue, seconds(f.StallNanos)},
+	} {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value, job)
+	}
 }
 
 // seconds converts nanoseconds.

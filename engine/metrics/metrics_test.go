@@ -18,6 +18,7 @@ import (
 	"github.com/weirflow/weir/engine/metrics"
 	"github.com/weirflow/weir/internal/base"
 	"github.com/weirflow/weir/internal/clock"
+	"github.com/weirflow/weir/state"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/reference/metrics.md")
@@ -40,6 +41,9 @@ func (j *job) Limits() engine.Limits {
 	return engine.Limits{Memory: 1 << 20, Uncommitted: 8, Restarts: 10, Staged: 9 << 20}
 }
 func (j *job) Staged() int64 { return 77 }
+func (j *job) State() state.Figures {
+	return state.Figures{Memory: 501, Disk: 502, L0Files: 503, Debt: 504, CacheHits: 505, CacheMisses: 506, StallNanos: 2.5e9}
+}
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -97,6 +101,7 @@ func full() *job {
 		Started: 9, Durable: 7, Aborted: 2, Committed: 6, LastEpoch: 7, LastNanos: 5e6, LastAt: start.UnixNano(),
 		InProgress: true, Uncommitted: 1, NewBytes: 1000, FullBytes: 9000, SumNanos: 3e9,
 	}
+	j.ckpt.Commits[1], j.ckpt.CommitNanos = 6, 1.5e9
 	j.ckpt.Durations[0], j.ckpt.Durations[len(j.ckpt.Durations)-1] = 4, 2
 	return j
 }
@@ -146,6 +151,17 @@ func TestValues(t *testing.T) {
 		`weir_checkpoint_duration_seconds_sum{job="shop"}`:                                   "3",
 		`weir_checkpoint_duration_seconds_bucket{job="shop",le="0.005"}`:                     "4",
 		`weir_checkpoint_duration_seconds_bucket{job="shop",le="30"}`:                        "4",
+		`weir_sink_commit_seconds_count{job="shop"}`:                                         "6",
+		`weir_sink_commit_seconds_sum{job="shop"}`:                                           "1.5",
+		`weir_sink_commit_seconds_bucket{job="shop",le="0.005"}`:                             "0",
+		`weir_sink_commit_seconds_bucket{job="shop",le="0.01"}`:                              "6",
+		`weir_state_memory_bytes{job="shop"}`:                                                "501",
+		`weir_state_disk_bytes{job="shop"}`:                                                  "502",
+		`weir_pebble_l0_files{job="shop"}`:                                                   "503",
+		`weir_pebble_compaction_debt_bytes{job="shop"}`:                                      "504",
+		`weir_pebble_block_cache_hits_total{job="shop"}`:                                     "505",
+		`weir_pebble_block_cache_misses_total{job="shop"}`:                                   "506",
+		`weir_pebble_write_stall_seconds_total{job="shop"}`:                                  "2.5",
 		`weir_checkpoint_bytes{job="shop"}`:                                                  "1000",
 		`weir_checkpoint_full_bytes{job="shop"}`:                                             "9000",
 		`weir_checkpoints_total{job="shop",result="completed"}`:                              "7",
