@@ -142,9 +142,15 @@ func messages(t *testing.T, nc *nats.Conn, stream string) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	it, err := c.Messages(natsjs.PullMaxMessages(2000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Stop()
+	defer context.AfterFunc(ctx, it.Stop)()
 	var out [][]byte
 	for seq := uint64(0); seq < info.State.LastSeq; {
-		m, err := c.Next(natsjs.FetchMaxWait(time.Minute))
+		m, err := it.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
