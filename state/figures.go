@@ -16,12 +16,19 @@ type Figures struct {
 	L0Files, Debt int64
 	// CacheHits and CacheMisses count reads of blocks, of the cache and of files.
 	CacheHits, CacheMisses int64
-	// StallNanos is how long writes have waited for compactions.
+	// StallNanos is how long writes have waited for flushes and compactions; a wait
+	// counts when it is over.
 	StallNanos int64
 }
 
 // Figures reads the figures of the store; zero ones once it is closed.
 func (s *Store) Figures() Figures {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return Figures{}
+	}
 	f := Figures{Memory: s.MemoryUsed()}
 	s.disk.figures(&f)
 	return f

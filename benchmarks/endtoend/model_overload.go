@@ -316,31 +316,31 @@ func push(nc *nats.Conn, n uint64, rate float64, start time.Time) error {
 			select {
 			case <-a.Ok():
 			case e := <-a.Err():
-				err = e
+				err = errors.Join(err, e)
 			}
 		}
 		ended <- err
 	}()
-	for i := range n {
-		if ahead := time.Duration(float64(i)/rate*1e9) - time.Since(start); ahead > time.Millisecond {
-			time.Sleep(ahead)
-		}
+	publish := func(i uint64) error {
 		data := make([]byte, 100)
 		binary.LittleEndian.PutUint64(data, i)
 		if i%each > 0 && i < n-1 {
-			if err := nc.Publish("in.x", data); err != nil {
-				return err
-			}
-			continue
+			return nc.Publish("in.x", data)
 		}
 		a, err := js.PublishAsync("in.x", data, natsjs.WithStallWait(time.Minute))
-		if err != nil {
-			return err
+		if err == nil {
+			acks <- a
 		}
-		acks <- a
+		return err
+	}
+	for i := uint64(0); i < n && err == nil; i++ {
+		if ahead := time.Duration(float64(i)/rate*1e9) - time.Since(start); ahead > time.Millisecond {
+			time.Sleep(ahead)
+		}
+		err = publish(i)
 	}
 	close(acks)
-	return <-ended
+	return errors.Join(err, <-ended)
 }
 
 // rssOf is the resident memory of a process in bytes; 0 where that is not told.

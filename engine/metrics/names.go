@@ -75,13 +75,13 @@ var (
 
 	sinkCommit = jobDesc("weir_sink_commit_seconds", "Time from a durable checkpoint to its commit in the last sink.")
 
-	stateMemory = jobDesc("weir_state_memory_bytes", "Keyed state and copies for checkpoints in memory; bounded by weir_limit_state_memory_bytes.")
+	stateMemory = jobDesc("weir_state_memory_bytes", "Keyed state and copies for checkpoints in memory: where state may be spilled, up to two thirds of weir_limit_state_memory_bytes; the rest is for caches.")
 	stateDisk   = jobDesc("weir_state_disk_bytes", "Files of keyed state that does not fit in memory.")
 	spillL0     = jobDesc("weir_pebble_l0_files", "Files that the store of spilled state has not sorted yet.")
 	spillDebt   = jobDesc("weir_pebble_compaction_debt_bytes", "How far the store of spilled state is behind with its compactions.")
 	spillHits   = jobDesc("weir_pebble_block_cache_hits_total", "Blocks of spilled state that were read from memory.")
 	spillMisses = jobDesc("weir_pebble_block_cache_misses_total", "Blocks of spilled state that were read from files.")
-	spillStalls = jobDesc("weir_pebble_write_stall_seconds_total", "Time that writes of spilled state waited for compactions.")
+	spillStalls = jobDesc("weir_pebble_write_stall_seconds_total", "Time that writes of spilled state waited for flushes and compactions; a wait counts when it is over.")
 
 	memoryLimit      = jobDesc("weir_limit_state_memory_bytes", "Bound of keyed state in memory.")
 	uncommittedLimit = jobDesc("weir_limit_checkpoints_uncommitted", "Bound of weir_checkpoints_uncommitted; while it is reached no checkpoint starts.")

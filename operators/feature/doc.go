@@ -38,16 +38,17 @@
 //
 // All horizons are served from one chain of tiles: an event is in the tile of its
 // time, fine tiles become coarse ones as they leave a horizon, and the tiles of
-// each horizon are nested in those of the next. Keys with many tiles get their
-// scalar aggregates in a denser form, a ring for each horizon with the running
+// each horizon are nested in those of the next. For scalar aggregates there are two
+// more forms: keys with few records keep these as they are, as long as that is
+// smaller, and keys with many tiles get a ring for each horizon with the running
 // aggregate of its window, where a record costs two merges a horizon whatever its
-// length. See layout.go and rings.go for the bytes.
+// length. See layout.go, raw.go and rings.go for the bytes.
 //
 // # Determinism
 //
 // A vector depends on nothing but the records of the key in the order in which
 // they came: not on batches, watermarks, the wall clock, memory or restarts. Windows
-// are summed anew from their tiles when something leaves them, and nothing is ever
+// are summed anew from records or tiles when something leaves them, and nothing is ever
 // subtracted, so a value that has left a horizon leaves no rounding error behind.
 // Records of one key that come over several splits may come in another order in a
 // replay; their tiles are the same then, but the vectors in between need not be.

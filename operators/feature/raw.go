@@ -5,9 +5,11 @@ import (
 	"slices"
 )
 
-// The raw form of the scalars of a key that has few records: the records themselves. A
-// key that is seen now and then takes a third of the memory of tiles like this, and
-// gives the same values: windows begin at the same times.
+// The raw form of the scalars of a key that has few records: the records themselves. It
+// gives the same values as tiles do, for windows begin at the same times, and takes less
+// memory, often a third, as long as most records have a tile of their own. A key gets
+// tiles when these would be smaller, which is looked at every rawCheck records, or when
+// it has rawMost records.
 //
 // An entry is the record's time (i64), a bit for each channel that it counts in, and
 // the values (f64) of the columns of the channels; one that no channel takes is 0.
@@ -15,8 +17,10 @@ import (
 // whose clock stands still between calendar boundaries has no raw form: its records
 // count as of the boundary.
 
-// rawMost is the number of records of a key from which it gets tiles.
-const rawMost = 48
+const (
+	rawMost  = 48
+	rawCheck = 8
+)
 
 // The form of a store of scalars, in the first word of its section.
 const (
@@ -98,7 +102,7 @@ func (m *machine) addRaw(s *cellStore, t int64) {
 		return
 	}
 	n, open := m.entries(s.sec, r.size), m.get(s.sec, secOpen)
-	if n >= rawMost {
+	if n >= rawMost || n > 0 && n%rawCheck == 0 && m.tiles(s, c)*s.size < n*r.size {
 		m.makeCells(s)
 		m.addCells(s, t)
 		return
@@ -113,6 +117,26 @@ func (m *machine) addRaw(s *cellStore, t int64) {
 	}
 	o := m.insert(s.sec, i*r.size, r.size)
 	copy(m.b[o:], e)
+}
+
+// tiles counts the tiles that the closed entries of a store lie in at clock c.
+func (m *machine) tiles(s *cellStore, c int64) (n int) {
+	size := s.raw.size
+	b := m.bytes(s.sec)
+	b = b[:len(b)-m.get(s.sec, secOpen)*size]
+	l, lo, last := 0, s.levels[0].lo(c), int64(0)
+	for ; len(b) > 0; b = b[:len(b)-size] {
+		t := geti(b, len(b)-size)
+		from := l
+		for t < lo { // no entry is out of all horizons
+			l++
+			lo = s.levels[l].lo(c)
+		}
+		if tile := s.levels[l].tile(t); n == 0 || l != from || tile != last {
+			n, last = n+1, tile
+		}
+	}
+	return n
 }
 
 // advanceRaw brings a store from clock old to clock c: what no horizon reaches is

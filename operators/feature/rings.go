@@ -59,8 +59,8 @@ type ringChan struct {
 // ringBits is where the bits are in the part of a level that each record touches.
 const ringBits = 4
 
-// A key gets the dense form when it has more than denseCells tiles, and the dense
-// form is at most denseWaste times as large.
+// A key with tiles gets the dense form when it has more than denseCells of them, and
+// the dense form is at most denseWaste times as large.
 const (
 	denseCells = 24
 	denseWaste = 8
