@@ -87,15 +87,55 @@ func TryMap[A, B any](s *Subtask, uid string, f func(A) (B, error), out Consumer
 	}}
 }
 
-// Filter hands on the records for which keep is true.
+// Filter hands on the records for which keep is true: in runs, if what comes behind it
+// gains from that.
 func Filter[T any](s *Subtask, uid string, keep func(T) bool, out Consumer[T]) Consumer[T] {
 	op, next := s.operator(uid), out.One
-	return Consumer[T]{One: func(m *base.Meta, v *T) {
+	c := Consumer[T]{One: func(m *base.Meta, v *T) {
 		s.at = op
 		if keep(*v) {
 			next(m, v)
 		}
 	}}
+	if out.Batch != nil {
+		k := &kept[T]{s: s, op: op, keep: keep, out: out.Batch}
+		c.Batch = k.run
+	}
+	return c
+}
+
+// kept hands on what a filter keeps of a run of records: the run itself if that is all.
+type kept[T any] struct {
+	s     *Subtask
+	op    int32
+	keep  func(T) bool
+	out   func([]base.Meta, []T)
+	metas []base.Meta
+	vals  []T
+}
+
+func (k *kept[T]) run(metas []base.Meta, vals []T) {
+	k.s.at = k.op
+	all := true
+	for i := range vals {
+		k.s.cur = &metas[i]
+		yes := k.keep(vals[i])
+		if all && !yes {
+			all = false
+			k.metas, k.vals = append(k.metas[:0], metas[:i]...), append(k.vals[:0], vals[:i]...)
+		}
+		if yes && !all {
+			k.metas, k.vals = append(k.metas, metas[i]), append(k.vals, vals[i])
+		}
+	}
+	if all {
+		k.out(metas, vals)
+		return
+	}
+	if len(k.vals) > 0 {
+		k.out(k.metas, k.vals)
+	}
+	clear(k.vals) // what they refer to is not held
 }
 
 // FlatMap hands on whatever f emits for every record.

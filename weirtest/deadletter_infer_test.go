@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weirflow/weir"
 	"github.com/weirflow/weir/connectors/memory"
@@ -29,6 +30,17 @@ func (c moody) Invoke(_ context.Context, calls []model.Call[string]) ([]model.Re
 	return out, nil
 }
 
+// checkpointUntil takes checkpoints until something holds: what is asked of a model may
+// be answered behind a barrier.
+func checkpointUntil(r *weirtest.Run, holds func() bool) {
+	for range 500 {
+		if r.Do(weirtest.Checkpoint()); holds() {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
 func TestFailedCallsAreDeadLettersAndComeBack(t *testing.T) {
 	var good atomic.Bool
 	spec := weir.NewJob("moody", func(j *weir.Job) {
@@ -41,14 +53,17 @@ func TestFailedCallsAreDeadLettersAndComeBack(t *testing.T) {
 	})
 	r := weirtest.New(t, spec, weirtest.Parallelism(2), weirtest.Source[order]("in"), weirtest.Source[weir.DeadLetterRetry]("dead-retries"),
 		weirtest.Sink[string]("out"), weirtest.Sink[weir.DeadLetterRecord]("dead"))
+	count := func(n int) func() bool {
+		return func() bool { return len(weirtest.Collect[weir.DeadLetterRecord](r, "dead")) >= n }
+	}
 	weirtest.Feed(r, "in", steps("x", "bad-1", "y", "bad-2")...)
-	r.Do(weirtest.Checkpoint())
+	checkpointUntil(r, count(2))
 	n := retryAll(r, 0)
 	letters := weirtest.Collect[weir.DeadLetterRecord](r, "dead")
 	if n != 2 || letters[0].Code != "WEIR-0741" || !strings.Contains(letters[0].Error, "bad mood") || !strings.Contains(letters[0].Error, "status 400") || letters[0].Operator != "ask" {
 		t.Fatalf("letters: %+v", letters)
 	}
-	r.Do(weirtest.Checkpoint())
+	checkpointUntil(r, count(4))
 	letters = weirtest.Collect[weir.DeadLetterRecord](r, "dead")
 	for _, d := range letters[n:] {
 		if d.Attempt != 2 || len(d.Headers) != 1 || d.Headers.Get("n") == "" {
@@ -57,7 +72,8 @@ func TestFailedCallsAreDeadLettersAndComeBack(t *testing.T) {
 	}
 	n = retryAll(r, n)
 	good.Store(true)
-	r.Do(weirtest.Crash(), weirtest.Restore(3), weirtest.Checkpoint())
+	r.Do(weirtest.Crash(), weirtest.Restore(3))
+	checkpointUntil(r, func() bool { return len(weirtest.Collect[string](r, "out")) >= 4 })
 	if got := len(weirtest.Collect[weir.DeadLetterRecord](r, "dead")); n != 4 || got != 4 {
 		t.Errorf("%d letters, and %d before the model was good; want 4", got, n)
 	}
