@@ -18,6 +18,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weirflow/weir"
+	"github.com/weirflow/weir/connectors/jetstream"
 )
 
 // TestMain is, in a child process, the program itself.
@@ -187,28 +188,15 @@ func orderData(i int) (data string, operator string) {
 
 func publish(t *testing.T, nc *nats.Conn, from, to int) {
 	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	acks := make([]natsjs.PubAckFuture, 0, 500)
+	p := jetstream.NewBatchPublisher(nc, "ORDERS")
 	for i := from; i < to; i++ {
 		data, _ := orderData(i)
-		ack, err := js.PublishAsync("orders.new", []byte(data), natsjs.WithMsgID(fmt.Sprint(i)))
-		if err != nil {
+		if err := p.Add(t.Context(), "orders.new", []byte(data), nil); err != nil {
 			t.Fatal(err)
 		}
-		if acks = append(acks, ack); len(acks) < cap(acks) && i < to-1 {
-			continue
-		}
-		for _, ack := range acks {
-			select {
-			case <-ack.Ok():
-			case err := <-ack.Err():
-				t.Fatal(err)
-			}
-		}
-		acks = acks[:0]
+	}
+	if err := p.Flush(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -271,7 +259,7 @@ func TestPoisonIsListedOnceAndRetriedThroughKills(t *testing.T) {
 		p.stop(t)
 	}
 	var open []struct{ ID, Operator, Code string }
-	if err := json.Unmarshal([]byte(dlq(t, "ls", "--json", "--data-dir", dir)), &open); err != nil || len(open) != bad {
+	if err := json.Unmarshal([]byte(dlq(t, "ls", "--json", "--limit", fmt.Sprint(bad+1), "--data-dir", dir)), &open); err != nil || len(open) != bad {
 		t.Fatalf("%d letters are open, want %d: %v", len(open), bad, err)
 	}
 	show := dlq(t, "show", open[len(open)-1].ID, "--data-dir", dir)
