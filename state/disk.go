@@ -112,7 +112,7 @@ func (d *disk) options() *pebble.Options {
 	}
 	o.Experimental.ValueSeparationPolicy = separation
 	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { d.fail(err) }}
-	d.stalls(o.EventListener, d.mono)
+	d.stalls(o.EventListener)
 	return o
 }
 

@@ -50,8 +50,8 @@ func (d *disk) figures(f *Figures) {
 }
 
 // stalls measures how long writes wait.
-func (d *disk) stalls(l *pebble.EventListener, mono func() int64) {
+func (d *disk) stalls(l *pebble.EventListener) {
 	var since int64 // guarded by Pebble, which has one stall at a time
-	l.WriteStallBegin = func(pebble.WriteStallBeginInfo) { since = mono() }
-	l.WriteStallEnd = func() { d.stalled.Add(mono() - since) }
+	l.WriteStallBegin = func(pebble.WriteStallBeginInfo) { since = d.mono() }
+	l.WriteStallEnd = func() { d.stalled.Add(d.mono() - since) }
 }

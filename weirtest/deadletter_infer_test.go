@@ -32,13 +32,14 @@ func (c moody) Invoke(_ context.Context, calls []model.Call[string]) ([]model.Re
 
 // checkpointUntil takes checkpoints until something holds: what is asked of a model may
 // be answered behind a barrier.
-func checkpointUntil(r *weirtest.Run, holds func() bool) {
+func checkpointUntil(r *weirtest.Run, holds func() bool) bool {
 	for range 500 {
 		if r.Do(weirtest.Checkpoint()); holds() {
-			return
+			return true
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+	return false
 }
 
 func TestFailedCallsAreDeadLettersAndComeBack(t *testing.T) {
@@ -136,19 +137,14 @@ func TestRetriedCallsHaveKeysOfTheirOwn(t *testing.T) {
 	weirtest.Feed(r, "in", weirtest.WithHeaders(weirtest.AtMillis(1000, order{User: "a", Note: "x"}), map[string]string{"Weir-Attempt": "7"}), weirtest.WatermarkMillis(9000))
 	// What comes of a call may be in a later checkpoint than its record.
 	for n := range 3 {
-		for i := 0; len(weirtest.Collect[weir.DeadLetterRecord](r, "dead")) == n; i++ {
-			if i == 1000 {
-				t.Fatalf("no letter of attempt %d", n+1)
-			}
-			r.Do(weirtest.Checkpoint())
+		if !checkpointUntil(r, func() bool { return len(weirtest.Collect[weir.DeadLetterRecord](r, "dead")) > n }) {
+			t.Fatalf("no letter of attempt %d", n+1)
 		}
 		if n < 2 {
 			retryAll(r, n)
 		}
 	}
-	for i := 0; len(weirtest.Collect[string](r, "out")) < 3 && i < 1000; i++ {
-		r.Do(weirtest.Checkpoint())
-	}
+	checkpointUntil(r, func() bool { return len(weirtest.Collect[string](r, "out")) >= 3 })
 	for i, d := range weirtest.Collect[weir.DeadLetterRecord](r, "dead") {
 		if d.Attempt != i+1 || len(d.Headers) != 1 || d.Headers.Get("Weir-Attempt") != "7" {
 			t.Errorf("letter %d: attempt %d, headers %v", i, d.Attempt, d.Headers)

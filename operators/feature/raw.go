@@ -32,26 +32,20 @@ const (
 // rawPlan is the layout of an entry.
 type rawPlan struct {
 	size int
-	cols []int // the columns, in the order of their values
-	vals int   // offset of the first value
 	at   []int // for each channel the offset of its value, 0 if it counts records
 }
 
 func planRaw(s *cellStore) *rawPlan {
-	r := &rawPlan{vals: 8 + (len(s.chans)+7)/8}
+	r := &rawPlan{size: 8 + (len(s.chans)+7)/8}
+	offsets := map[int]int{} // by column
 	for i := range s.chans {
-		at := 0
-		if col := s.chans[i].col; col >= 0 {
-			j := slices.Index(r.cols, col)
-			if j < 0 {
-				j = len(r.cols)
-				r.cols = append(r.cols, col)
-			}
-			at = r.vals + 8*j
+		col := s.chans[i].col
+		if _, known := offsets[col]; !known && col >= 0 {
+			offsets[col] = r.size
+			r.size += 8
 		}
-		r.at = append(r.at, at)
+		r.at = append(r.at, offsets[col])
 	}
-	r.size = r.vals + 8*len(r.cols)
 	return r
 }
 
@@ -173,36 +167,13 @@ func (m *machine) makeCells(s *cellStore) {
 	}
 }
 
-// readRaw computes the fields of a store from its entries, from the newest to the
-// oldest.
+// readRaw computes the fields of a store from its entries.
 func (m *machine) readRaw(s *cellStore) {
-	r, size := s.raw, s.size-s.pay
-	m.buf = slices.Grow(m.buf[:0], size*len(s.levels))[:size*len(s.levels)]
-	sum := m.buf[:size]
-	clear(sum)
-	c, b := m.clock(), m.bytes(s.sec)
-	b = b[:len(b)-m.get(s.sec, secOpen)*r.size]
-	for l := range s.levels {
-		if l > 0 { // a level has what the one below it has
-			below := sum
-			sum = m.buf[l*size : (l+1)*size]
-			copy(sum, below)
-		}
-		lo, from := s.levels[l].lo(c), len(b)
-		for from > 0 && geti(b, from-r.size) >= lo {
-			from -= r.size
-		}
-		m.addOlder(s, sum, b[from:])
-		b = b[:from]
-	}
-	m.outScalars(&s.plan, m.buf)
+	m.readLevels(s, s.raw.size, func(sum, entries []byte) { m.addOlder(s, sum, entries) })
 }
 
 // addOlder adds entries to a payload of later ones.
 func (m *machine) addOlder(s *cellStore, pay, entries []byte) {
-	if len(entries) == 0 {
-		return
-	}
 	r := s.raw
 	for i := range s.chans {
 		ch := &s.chans[i]

@@ -134,32 +134,39 @@ func withNull(list []nullBits, field int, none bool) []nullBits {
 	return list
 }
 
-// readParts computes the fields of a store of scalars from its cells, from the newest
-// to the oldest.
+// readParts computes the fields of a store of scalars from its cells.
 func (m *machine) readParts(s *cellStore) {
+	m.readLevels(s, s.size, func(sum, cells []byte) {
+		for i := range s.chans {
+			ch := &s.chans[i]
+			sumCells(ch.mask, sum[ch.off:], cells, s.pay+ch.off, s.size)
+		}
+	})
+}
+
+// readLevels computes the fields of a store of scalars. Its section holds pieces of a
+// size, each with its time in front; add is given those that a level has and the one
+// below it has not, to add them to what that one has.
+func (m *machine) readLevels(s *cellStore, piece int, add func(sum, pieces []byte)) {
 	size := s.size - s.pay
 	m.buf = slices.Grow(m.buf[:0], size*len(s.levels))[:size*len(s.levels)]
 	sum := m.buf[:size]
 	clear(sum)
-	c, to := m.clock(), m.closed(s)
-	b := m.bytes(s.sec)
+	c, b := m.clock(), m.bytes(s.sec)
+	b = b[:len(b)-m.get(s.sec, secOpen)*piece]
 	for l := range s.levels {
-		if l > 0 { // a level has what the one below it has
+		if l > 0 {
 			below := sum
 			sum = m.buf[l*size : (l+1)*size]
 			copy(sum, below)
 		}
-		lo, from := s.levels[l].lo(c), to
-		for from > 0 && geti(b, (from-1)*s.size) >= lo {
-			from--
+		lo, from := s.levels[l].lo(c), len(b)
+		for from > 0 && geti(b, from-piece) >= lo {
+			from -= piece
 		}
-		if from < to {
-			cells := b[from*s.size : to*s.size]
-			for i := range s.chans {
-				ch := &s.chans[i]
-				sumCells(ch.mask, sum[ch.off:], cells, s.pay+ch.off, s.size)
-			}
-			to = from
+		if from < len(b) {
+			add(sum, b[from:])
+			b = b[:from]
 		}
 	}
 	m.outScalars(&s.plan, m.buf)
